@@ -1,0 +1,43 @@
+"""kbert: BERT-family models in Keras 3, from a checkpoint to a served model.
+
+    bert  = kbert.load(path)                  # .encoder, .tokenizer, .config
+    task  = kbert.TextClassification(labels)
+    model = task.model(bert.encoder)          # a functional keras.Model
+    model.compile(...); model.fit(task.dataset(records, bert.tokenizer, batch_size=32), ...)
+    kbert.export(model, task, bert.tokenizer, "saved_models/banking77")
+
+Names are imported when first used, so that `import kbert` costs nothing and TensorFlow is not
+imported on JAX or PyTorch before text or export needs it.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+HOMES = {
+    "InputError": "kbert.errors",
+    "Predictor": "kbert.inference",
+    "TextClassification": "kbert.tasks.text_classification",
+    "Tokenizer": "kbert.text.tokenizer",
+    "adamw": "kbert.training.optimizer",
+    "distribution": "kbert.training.distribution",
+    "export": "kbert.export.saved_model",
+    "finetune": "kbert.training.finetune",
+    "load": "kbert.checkpoint",
+    "read_records": "kbert.inputs.records",
+    "save": "kbert.checkpoint",
+}
+
+__all__ = ["__version__", *HOMES]
+
+
+def __getattr__(name):
+    if name not in HOMES:
+        raise AttributeError(f"module 'kbert' has no attribute {name!r}")
+    value = getattr(import_module(HOMES[name]), name)
+    globals()[name] = value  # before a submodule of the same name (`kbert.export`) takes its place
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *HOMES})

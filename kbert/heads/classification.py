@@ -1,0 +1,29 @@
+"""A label for a text: dropout and one dense layer on the pooled vector."""
+
+import keras
+
+from kbert.heads.pooling import pooled
+
+
+def classification(
+    encoder: keras.Model, num_labels: int, pooling: str = "pooler", dropout: float = 0.1
+) -> keras.Model:
+    """Extend an encoder with a classifier (Devlin et al. 2019, 4.1).
+
+    Args:
+        encoder: gives `sequence` (B, T, D).
+        num_labels: int, C.
+        pooling: see `pooling.pooled`.
+        dropout: float, probability of dropping a value of the pooled vector.
+
+    Returns:
+        A functional model: the encoder's inputs -> logits, float32 (B, C).
+    """
+    x = pooled(encoder, pooling)
+    x = keras.layers.Dropout(dropout, name="classifier_dropout")(x)
+    # Logits in float32 whatever the encoder computes in: a softmax over bfloat16 loses ranks.
+    initializer = keras.initializers.TruncatedNormal(stddev=0.02)
+    dense = keras.layers.Dense(
+        num_labels, kernel_initializer=initializer, dtype="float32", name="classifier"
+    )
+    return keras.Model(encoder.input, dense(x), name="text_classification")

@@ -1,0 +1,241 @@
+"""Packed rows → padded batches, in the order that `buckets.py` plans.
+
+    batched_dataset     a tf.data.Dataset for model.fit on every backend
+    with_integer_masks  the same for model.fit under a tf.distribute.Strategy
+    sorted_batches      for predictions, without TensorFlow; in_input_order undoes its sorting
+
+Letters: N rows, B rows in a batch, T tokens in a padded row, C numbers in a target.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kbert.errors import InputError
+from kbert.inputs.buckets import Batch, bucket_lengths, plan_batches, rows_in_batch
+from kbert.inputs.packer import Packer, Row
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+REMAINDERS = ("smaller", "fill", "drop")
+
+
+def batched_dataset(
+    packer: Packer,
+    rows: Sequence[Row],
+    targets: np.ndarray | None = None,
+    *,
+    batch_size: int | None = None,
+    token_budget: int | None = None,
+    buckets: Sequence[int] | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+    first_epoch: int = 0,
+    remainder: str = "smaller",
+) -> tf.data.Dataset:
+    """Packed rows as `tf.data` batches for `model.fit` on TensorFlow, JAX or PyTorch.
+
+    Every pass over the dataset is an epoch with an order of its own, `first_epoch` the first (to
+    go on with an interrupted run). A pass broken off before its last batch does not count.
+
+    Args:
+        packer, buckets: as in `sorted_batches`. Other settings: as in `plan_batches`.
+        rows: N of them, from `packer.pack`.
+        targets: numbers, (N,) or (N, C).
+        remainder: what becomes of the one batch that is not full. "smaller": it stays so. "drop":
+            left out. "fill": rows are repeated with weight 0, for devices that want one shape or
+            equal shares; use Keras's `weighted_metrics`, as plain ones count the repeated rows.
+
+    Returns:
+        Of `(features, targets)`, or `(features, targets, sample_weight)` to fill, or `features`
+        without targets. Features are `packer.pad`'s, (B, T); sample_weight is float32 (B,).
+
+    Raises:
+        InputError: no rows, none left to train on, targets that do not fit, an unknown setting.
+    """
+    if targets is not None:
+        targets = np.asarray(targets)
+    _check_examples(rows, targets, remainder)
+    buckets = bucket_lengths(packer.max_length) if buckets is None else buckets
+    sizes = {"batch_size": batch_size, "token_budget": token_budget}
+    plan = partial(
+        plan_batches, _lengths(rows), buckets=buckets, shuffle=shuffle, seed=seed, **sizes
+    )
+    capacity = partial(rows_in_batch, **sizes)
+    return _Passes(packer, rows, targets, plan, capacity, remainder, first_epoch).dataset()
+
+
+def with_integer_masks(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset with `padding_mask` as int8, for `model.fit` under a `tf.distribute.Strategy`.
+
+    Keras 3.15 there takes the mean of a first batch over the devices, to build its metrics, and
+    neither booleans nor unequal shares have one: use `remainder="fill"` too, and a batch size that
+    the devices divide. A functional model casts the mask back to its own bool.
+    """
+    import tensorflow as tf
+
+    def cast(features, *rest):
+        features = {**features, "padding_mask": tf.cast(features["padding_mask"], tf.int8)}
+        return (features, *rest) if rest else features
+
+    return dataset.map(cast)
+
+
+def sorted_batches(
+    packer: Packer,
+    rows: Sequence[Row],
+    *,
+    batch_size: int | None = None,
+    token_budget: int | None = None,
+    buckets: Sequence[int] | None = None,
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Packed rows from short to long, for predictions: see `in_input_order`. No TensorFlow.
+
+    Args:
+        packer: pads the rows.
+        rows: N of them, from `packer.pack`.
+        batch_size, token_budget: as in `plan_batches`.
+        buckets: padded lengths, ascending; if not given, `bucket_lengths(packer.max_length)`.
+
+    Yields:
+        `(indices, features)`: int (B,), where the rows stand in the input, and what `packer.pad`
+        makes of them.
+    """
+    buckets = bucket_lengths(packer.max_length) if buckets is None else buckets
+    sizes = {"batch_size": batch_size, "token_budget": token_budget}
+    for indices, padded_length in plan_batches(_lengths(rows), buckets=buckets, **sizes):
+        yield indices, packer.pad([rows[i] for i in indices], padded_length)
+
+
+def in_input_order(indices: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> np.ndarray:
+    """What a model answered to `sorted_batches`, put back into the order of the input.
+
+    Args:
+        indices: those of every batch, int (B,) each.
+        answers: those to every batch, (B, …) each.
+
+    Returns:
+        (N, …): the answer to row n is at n.
+    """
+    sorted_answers = np.concatenate(answers)
+    result = np.empty_like(sorted_answers)
+    result[np.concatenate(indices)] = sorted_answers
+    return result
+
+
+@dataclass
+class _Passes:
+    """Makes the batches of one pass over the rows after another."""
+
+    packer: Packer
+    rows: Sequence[Row]
+    targets: np.ndarray | None
+    plan: Callable[..., list[Batch]]
+    capacity: Callable[[int], int]
+    remainder: str
+    epoch: int
+
+    def dataset(self) -> tf.data.Dataset:
+        """The passes as a dataset of known cardinality that fetches ahead."""
+        tf = _tensorflow()
+        num_batches = len(self.planned(self.epoch))
+        dataset = tf.data.Dataset.from_generator(self.one_pass, output_signature=self.spec(tf))
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
+        # Keras takes one batch to build its state, then starts anew. Fetching ahead, by us or by
+        # tf.data's tuning, must not make the last batch meanwhile: that would end the pass.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return dataset.prefetch(max(0, min(2, num_batches - 2))).with_options(options)
+
+    def planned(self, epoch: int) -> list[Batch]:
+        batches = self.plan(epoch=epoch)
+        if self.remainder == "drop":
+            batches = [batch for batch in batches if len(batch[0]) == self.capacity(batch[1])]
+        if not batches:
+            raise InputError(
+                f"All {len(self.rows)} rows fit in one batch that is not full, which "
+                'remainder="drop" leaves out: take a smaller batch, or remainder="smaller".'
+            )
+        return batches
+
+    def one_pass(self) -> Iterator:
+        epoch = self.epoch
+        batches = self.planned(epoch)
+        for number, (indices, padded_length) in enumerate(batches, 1):
+            if number == len(batches):
+                self.epoch = epoch + 1
+            yield self.element(indices, padded_length)
+
+    def element(self, indices: np.ndarray, padded_length: int):
+        num_real = len(indices)
+        if self.remainder == "fill":
+            indices = np.resize(indices, self.capacity(padded_length))  # from the first row again
+        element = [self.packer.pad([self.rows[i] for i in indices], padded_length)]
+        if self.targets is not None:
+            element.append(self.targets[indices])
+        if self.remainder == "fill":
+            element.append((np.arange(len(indices)) < num_real).astype(np.float32))
+        return tuple(element) if len(element) > 1 else element[0]
+
+    def spec(self, tf):
+        """What `element` gives, of any batch size and length."""
+        features = self.packer.pad([], 0)
+        specs = [{name: tf.TensorSpec((None, None), features[name].dtype) for name in features}]
+        if self.targets is not None:
+            specs.append(tf.TensorSpec((None, *self.targets.shape[1:]), self.targets.dtype))
+        if self.remainder == "fill":
+            specs.append(tf.TensorSpec((None,), tf.float32))
+        return tuple(specs) if len(specs) > 1 else specs[0]
+
+
+def _lengths(rows: Sequence[Row]) -> np.ndarray:
+    return np.array([len(token_ids) for token_ids, _ in rows], dtype=np.int64)
+
+
+def _check_examples(rows: Sequence[Row], targets: np.ndarray | None, remainder: str):
+    if remainder not in REMAINDERS:
+        raise InputError(f"Expected remainder to be one of {REMAINDERS}, came {remainder!r}.")
+    if not len(rows):
+        raise InputError("Expected rows to batch, came none: check what the file was read into.")
+    if targets is None:
+        if remainder == "fill":
+            raise InputError(
+                'Expected targets with remainder="fill", which weighs them, came none: give '
+                'targets, or take remainder="smaller".'
+            )
+        return
+    if targets.dtype.kind not in "biuf":
+        raise InputError(
+            f"Expected targets that are numbers, came {targets.dtype}: give each label its number."
+        )
+    if targets.shape[:1] != (len(rows),):
+        raise InputError(
+            f"Expected one target for each of {len(rows)} rows, came an array of shape "
+            f"{targets.shape}: its first axis must be the rows."
+        )
+
+
+def _tensorflow():
+    """TensorFlow, told to leave the GPUs alone unless Keras runs on it.
+
+    Its first operation takes nearly all memory of every GPU that it sees, and JAX or PyTorch would
+    find none left. `tf.data` needs none.
+    """
+    import tensorflow as tf
+
+    # Keras knows its backend, wherever that was set; it is not imported to be asked.
+    keras = sys.modules.get("keras")
+    backend = keras.config.backend() if keras else os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        with contextlib.suppress(RuntimeError):  # TensorFlow already runs: too late to hide them
+            tf.config.set_visible_devices([], "GPU")
+    return tf

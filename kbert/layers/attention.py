@@ -1,0 +1,126 @@
+"""Multi-head attention."""
+
+import keras
+from keras import ops
+
+from kbert.layers import kernels, parts
+
+
+@keras.saving.register_keras_serializable("kbert")
+class MultiHeadAttention(keras.layers.Layer):
+    """softmax(scale · QKᵀ + bias) V for H heads side by side (Vaswani et al. 2017, 3.2.2).
+
+    Self-attention takes one sequence; cross-attention takes its queries from the first and its
+    keys and values from `memory`. The fused kernel of the backend runs unless scores are asked for
+    or dropout is really active, which is decided at each call.
+
+    Args:
+        num_heads: int, H.
+        head_width: int, K, the paper's d_k and d_v.
+        dropout: float, probability of dropping a score.
+        scale: float, what QKᵀ is multiplied by; default K**-0.5.
+        kernel_initializer: a Keras initializer.
+
+    Call:
+        x: float (B, T, D).
+        memory: float (B, S, D'), or None for self-attention (then S = T).
+        attention_mask: bool, broadcastable to (B, H, T, S); True = may attend.
+        bias: float, broadcastable to (B, H, T, S), added to the scaled products.
+        return_scores: bool.
+
+    Returns:
+        float (B, T, D); with `return_scores` also the scores, float (B, H, T, S), rows sum to 1.
+
+    Raises:
+        ValueError: `attention_mask` is not boolean.
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        head_width,
+        dropout=0.0,
+        scale=None,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.head_width = head_width
+        self.dropout = dropout
+        self.scale = head_width**-0.5 if scale is None else scale
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.query = self._dense(num_heads * head_width, "query")
+        self.key = self._dense(num_heads * head_width, "key")
+        self.value = self._dense(num_heads * head_width, "value")
+        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="drop")
+
+    def _dense(self, units, name):
+        return keras.layers.Dense(
+            units,
+            kernel_initializer=parts.fresh(self.kernel_initializer),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def build(self, x_shape, memory_shape=None):
+        width = x_shape[-1]
+        memory_width = width if memory_shape is None else memory_shape[-1]
+        self.output_dense = self._dense(width, "output")
+        self.query.build((None, width))
+        self.key.build((None, memory_width))
+        self.value.build((None, memory_width))
+        self.output_dense.build((None, self.num_heads * self.head_width))
+
+    def call(
+        self, x, memory=None, attention_mask=None, bias=None, return_scores=False, training=None
+    ):
+        if attention_mask is not None and _dtype(attention_mask) != "bool":
+            raise ValueError(
+                f"attention_mask must be boolean, True = may attend; got {_dtype(attention_mask)}. "
+                "Cast it, or pass numbers to be added as `bias`."
+            )
+        source = x if memory is None else memory
+        query = self._project(self.query, x)
+        key = self._project(self.key, source)
+        value = self._project(self.value, source)
+        dropping = bool(training) and self.dropout > 0
+        drop = (lambda scores: self.drop(scores, training=True)) if dropping else None
+        operands = (query, key, value, attention_mask, bias)
+        if return_scores:
+            output, scores = kernels.plain_attention(*operands, scale=self.scale, drop=drop)
+        else:
+            output = kernels.attention(*operands, scale=self.scale, drop=drop)
+        rows = ops.reshape(output, (-1, self.num_heads * self.head_width))
+        output = ops.reshape(self.output_dense(rows), ops.shape(x))
+        return (output, scores) if return_scores else output
+
+    def _project(self, dense, x):
+        """(B, T, D) -> (B, T, H, K), as one product of matrices."""
+        rows = dense(ops.reshape(x, (-1, x.shape[-1])))
+        batch, length = ops.shape(x)[:2]
+        return ops.reshape(rows, (batch, length, self.num_heads, self.head_width))
+
+    def compute_output_spec(
+        self, x, memory=None, attention_mask=None, bias=None, return_scores=False, training=None
+    ):
+        output = keras.KerasTensor(x.shape, self.compute_dtype)
+        if not return_scores:
+            return output
+        key_length = (x if memory is None else memory).shape[1]
+        scores = (x.shape[0], self.num_heads, x.shape[1], key_length)
+        return output, keras.KerasTensor(scores, self.compute_dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "head_width": self.head_width,
+            "dropout": self.dropout,
+            "scale": self.scale,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+
+def _dtype(tensor):
+    return keras.backend.standardize_dtype(tensor.dtype)

@@ -1,0 +1,64 @@
+"""One block of an encoder."""
+
+import keras
+
+from kbert.layers import parts
+
+
+@keras.saving.register_keras_serializable("kbert")
+class EncoderBlock(keras.layers.Layer):
+    """Self-attention, then a feed-forward network (Vaswani et al. 2017, 3.1 and figure 1, left).
+
+    Parts are handed in: which attention, which feed-forward network, and, by the residuals,
+    whether normalisation stands before or after each.
+
+    Args:
+        attention: `MultiHeadAttention` or a layer that is called like it.
+        attention_residual: `PostNorm` or `PreNorm`.
+        feed_forward: `FeedForward` or a layer that is called like it.
+        feed_forward_residual: `PostNorm` or `PreNorm`.
+
+    Call:
+        x: float (B, T, D).
+        attention_mask: bool, broadcastable to (B, H, T, T); True = may attend.
+        bias: float, broadcastable to (B, H, T, T), added to the scaled products.
+
+    Returns:
+        float (B, T, D).
+    """
+
+    def __init__(
+        self, attention, attention_residual, feed_forward, feed_forward_residual, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.attention = attention
+        self.attention_residual = attention_residual
+        self.feed_forward = feed_forward
+        self.feed_forward_residual = feed_forward_residual
+
+    def build(self, x_shape):
+        for part in PARTS:
+            getattr(self, part).build(x_shape)
+
+    def call(self, x, attention_mask=None, bias=None, training=None):
+        def attend(x):
+            return self.attention(x, attention_mask=attention_mask, bias=bias, training=training)
+
+        def think(x):
+            return self.feed_forward(x, training=training)
+
+        x = self.attention_residual(x, sublayer=attend, training=training)
+        return self.feed_forward_residual(x, sublayer=think, training=training)
+
+    def compute_output_shape(self, x_shape):
+        return x_shape
+
+    def get_config(self):
+        return {**super().get_config(), **parts.to_config(self, PARTS)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**parts.from_config(config, PARTS))
+
+
+PARTS = ("attention", "attention_residual", "feed_forward", "feed_forward_residual")

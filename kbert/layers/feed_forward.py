@@ -1,0 +1,73 @@
+"""The position-wise feed-forward network."""
+
+import keras
+from keras import ops
+
+from kbert.layers import parts
+from kbert.layers.activations import activation_function
+
+
+@keras.saving.register_keras_serializable("kbert")
+class FeedForward(keras.layers.Layer):
+    """activation(x W₁ + b₁) W₂ + b₂, the same at every position (Vaswani et al. 2017, eq. 2).
+
+    Args:
+        inner_width: int, F.
+        activation: str, a name of `activations.ACTIVATIONS`; "relu" in the paper, "gelu" in BERT.
+        dropout: float, probability of dropping an inner value (0 in BERT).
+        kernel_initializer: a Keras initializer.
+
+    Call: x, float (B, T, D) -> float (B, T, D).
+    """
+
+    def __init__(
+        self,
+        inner_width,
+        activation="gelu",
+        dropout=0.0,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.inner_width = inner_width
+        self.activation = activation
+        self.dropout = dropout
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.inner = keras.layers.Dense(
+            inner_width,
+            activation=activation_function(activation),
+            kernel_initializer=parts.fresh(self.kernel_initializer),
+            dtype=self.dtype_policy,
+            name="inner",
+        )
+        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="drop")
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+        self.outer = keras.layers.Dense(
+            width,
+            kernel_initializer=parts.fresh(self.kernel_initializer),
+            dtype=self.dtype_policy,
+            name="outer",
+        )
+        self.inner.build((None, width))
+        self.outer.build((None, self.inner_width))
+
+    def call(self, x, training=None):
+        # Rows in a matrix: one plain product per layer on every backend, which TensorFlow fuses
+        # with its bias and activation.
+        rows = ops.reshape(x, (-1, x.shape[-1]))
+        rows = self.outer(self.drop(self.inner(rows), training=training))
+        return ops.reshape(rows, ops.shape(x))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "inner_width": self.inner_width,
+            "activation": self.activation,
+            "dropout": self.dropout,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }

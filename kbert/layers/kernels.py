@@ -1,0 +1,171 @@
+"""The few operations that a backend does faster its own way, each beside its plain form.
+
+The plain form (`plain_*`) is written in `keras.ops` and is what the operation means; a test holds
+every faster form and its gradients against it, and `scripts/benchmark.py` has a row that earns each
+its place. This file alone in `layers/` and `models/` may import a backend, and does so lazily.
+"""
+
+import keras
+from keras import ops
+
+
+def layer_normalization(x, gamma, beta, epsilon):
+    """gamma · (x - mean) / sqrt(variance + epsilon) + beta over the last axis (Ba et al. 2016).
+
+    Args:
+        x: float (…, D).
+        gamma, beta: float (D,).
+        epsilon: float, added to the variance.
+
+    Returns:
+        float (…, D), dtype of `x`. Mean and variance are taken in float32.
+    """
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return _torch_layer_normalization(x, gamma, beta, epsilon)
+    if backend == "tensorflow" and _tensorflow_on_cpu():
+        return _tensorflow_layer_normalization(x, gamma, beta, epsilon)
+    return plain_layer_normalization(x, gamma, beta, epsilon)
+
+
+def plain_layer_normalization(x, gamma, beta, epsilon):
+    """See `layer_normalization`."""
+    wide = ops.cast(x, "float32")
+    centred = wide - ops.mean(wide, axis=-1, keepdims=True)
+    variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+    normal = centred * ops.rsqrt(variance + epsilon)
+    return ops.cast(normal * ops.cast(gamma, "float32") + ops.cast(beta, "float32"), x.dtype)
+
+
+def _torch_layer_normalization(x, gamma, beta, epsilon):
+    from torch.nn.functional import layer_norm
+
+    gamma, beta = (ops.convert_to_tensor(w).to(x.dtype) for w in (gamma, beta))
+    return layer_norm(x, x.shape[-1:], gamma, beta, epsilon)
+
+
+def _tensorflow_layer_normalization(x, gamma, beta, epsilon):
+    # Each row of x is a channel of one image, so batch normalisation in training mode is layer
+    # normalisation. TensorFlow's graph optimizer knows exactly this pattern and makes one oneDNN
+    # layer normalisation of it (grappler/optimizers/remapper.cc, FindMklLayerNorm): four times the
+    # speed of the plain form on a CPU.
+    import tensorflow as tf
+
+    shape = tf.shape(x)
+    rows = tf.reduce_prod(shape[:-1])
+    nothing = tf.constant([], tf.float32)
+    normal = tf.raw_ops.FusedBatchNormV3(
+        x=tf.reshape(x, [1, rows, x.shape[-1], 1]),
+        scale=tf.fill([rows], 1.0),
+        offset=tf.fill([rows], 0.0),
+        mean=nothing,
+        variance=nothing,
+        epsilon=epsilon,
+        data_format="NCHW",
+        is_training=True,
+    ).y
+    return tf.reshape(normal, shape) * tf.cast(gamma, x.dtype) + tf.cast(beta, x.dtype)
+
+
+def gelu(x):
+    """x · Φ(x) with the exact Gaussian distribution function (Hendrycks and Gimpel 2016).
+
+    Args:
+        x: float (…).
+
+    Returns:
+        float (…), dtype of `x`.
+    """
+    return ops.gelu(x, approximate=False)
+
+
+def attention(query, key, value, mask=None, bias=None, *, scale, drop=None):
+    """Scaled dot-product attention by the backend's fastest form, without the scores.
+
+    Arguments as `plain_attention`; returns its output, float (B, T, H, K). PyTorch's and JAX's
+    fused kernels take no dropout of ours: with `drop` their plain form runs.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return _tensorflow_attention(query, key, value, mask, bias, scale, drop)
+    if backend == "torch" and drop is None:
+        return _torch_attention(query, key, value, mask, bias, scale)
+    if backend == "jax" and drop is None:
+        return _jax_attention(query, key, value, mask, bias, scale)
+    return plain_attention(query, key, value, mask, bias, scale=scale, drop=drop)[0]
+
+
+def plain_attention(query, key, value, mask=None, bias=None, *, scale, drop=None):
+    """Weighted sum of values (Vaswani et al. 2017, eq. 1): softmax(scale · QKᵀ + bias) V.
+
+    K here is the paper's d_k; `scale` is K**-0.5 there, 1.0 in T5, (3K)**-0.5 in DeBERTa.
+
+    Args:
+        query: float (B, T, H, K).
+        key, value: float (B, S, H, K).
+        mask: bool, broadcastable to (B, H, T, S); True = may attend. A query that may attend to
+            nothing gets the mean of all values: finite, and for nobody to read.
+        bias: float, broadcastable to (B, H, T, S), added before the softmax.
+        scale: float, no unit.
+        drop: function (B, H, T, S) -> (B, H, T, S) applied to the scores (dropout), or None.
+
+    Returns:
+        output, float (B, T, H, K), dtype of `query`; scores, float (B, H, T, S), rows sum to 1.
+    """
+    logits = ops.einsum("bthk,bshk->bhts", query, key)
+    logits = ops.cast(logits, "float32") * scale
+    if bias is not None:
+        logits = logits + ops.cast(bias, "float32")
+    if mask is not None:
+        logits = ops.where(mask, logits, FORBIDDEN)
+    scores = ops.cast(ops.softmax(logits, axis=-1), query.dtype)
+    weights = scores if drop is None else drop(scores)
+    return ops.einsum("bhts,bshk->bthk", weights, value), scores
+
+
+# Lower than any real logit in any float type kbert computes in, and finite, so that a row with
+# nothing to attend to is a mean and not NaN.
+FORBIDDEN = -1e30
+
+
+def _tensorflow_attention(query, key, value, mask, bias, scale, drop):
+    # Products of heads-first matrices with an added mask: oneDNN takes product, scale and sum as
+    # one operation, and no pass over the logits is left but the softmax.
+    import tensorflow as tf
+
+    query, key, value = (tf.transpose(x, [0, 2, 1, 3]) for x in (query, key, value))
+    logits = tf.matmul(query, key, transpose_b=True) * tf.cast(scale, query.dtype)
+    if bias is not None:
+        logits += tf.cast(bias, logits.dtype)
+    if mask is not None:
+        # Half the lowest number: a logit added to it stays finite.
+        logits += tf.where(mask, tf.zeros([], logits.dtype), logits.dtype.min / 2)
+    scores = tf.cast(tf.nn.softmax(tf.cast(logits, tf.float32)), query.dtype)
+    weights = scores if drop is None else drop(scores)
+    return tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
+
+
+def _torch_attention(query, key, value, mask, bias, scale):
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    added = None if bias is None else bias.to(query.dtype)
+    if mask is not None:
+        lowest = torch.finfo(query.dtype).min
+        shape = torch.zeros((), dtype=query.dtype, device=query.device) if added is None else added
+        added = torch.where(mask, shape, lowest)
+    heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    output = scaled_dot_product_attention(*heads_first, attn_mask=added, scale=scale)
+    return output.transpose(1, 2)
+
+
+def _jax_attention(query, key, value, mask, bias, scale):
+    import jax
+
+    return jax.nn.dot_product_attention(query, key, value, bias=bias, mask=mask, scale=scale)
+
+
+def _tensorflow_on_cpu():
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")

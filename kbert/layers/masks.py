@@ -1,0 +1,39 @@
+"""Who may attend to whom: boolean masks, True = may attend, broadcastable to (B, H, T, S)."""
+
+from keras import ops
+
+
+def padding(padding_mask):
+    """Every query may attend to every real token.
+
+    Args:
+        padding_mask: bool (B, S), True = a real token.
+
+    Returns:
+        bool (B, 1, 1, S).
+    """
+    return ops.expand_dims(ops.cast(padding_mask, "bool"), (1, 2))
+
+
+def causal(query_length, key_length):
+    """A query may attend to its own place and those before it (Vaswani et al. 2017, 3.2.3).
+
+    The last query stands at the last key, as when keys of earlier steps are kept.
+
+    Args:
+        query_length, key_length: int or scalar int tensor, T and S in tokens.
+
+    Returns:
+        bool (1, 1, T, S).
+    """
+    queries = ops.arange(query_length)[:, None] + (key_length - query_length)
+    return (ops.arange(key_length)[None, :] <= queries)[None, None]
+
+
+def both(first, second):
+    """What two masks allow together; `None` allows everything."""
+    if first is None:
+        return second
+    if second is None:
+        return first
+    return ops.logical_and(first, second)

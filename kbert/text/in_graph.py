@@ -1,0 +1,313 @@
+"""The tokenizer as TensorFlow operations, for the graph that a server runs.
+
+BERT's text normalisation (Devlin et al. 2018, `BasicTokenizer`) looks at one character at a
+time: it drops it, or writes a few others for it. So the Rust tokenizer is asked what it makes of
+every character of Unicode, and the answers become the table of TensorFlow Text's
+`FastBertNormalizer`, in place of its own one, which is not BERT's: that folds case by NFKC (`º`
+to `o`, `…` to `...`) and keeps U+FFFD. `FastWordpieceTokenizer` does the rest. The ids are then
+the eager tokenizer's, whatever edition of Unicode each library goes by.
+
+One difference remains. Where accents are stripped, Rust also sorts neighbouring marks by their
+combining class, and the graph leaves them in the order of the text. It shows only where two
+marks outlive the stripping (some of Adlam, Glagolitic and musical notation do) and the
+vocabulary holds both; no published BERT vocabulary that kbert is tested with does.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+import flatbuffers
+import numpy as np
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+from kbert.errors import InputError
+from kbert.text.tokenizer import Tokenizer
+
+# Unicode's private use areas. Their characters are no punctuation and no white space to either
+# library; those that no piece holds have a meaning in the graph.
+PRIVATE_USE = [*range(0xE000, 0xF900), *range(0xF0000, 0xFFFFE)]
+# ASCII characters that are words of their own to both libraries, as a regular expression.
+ASCII_PUNCTUATION = r"!-/:-@\[-`{-~"
+MAX_REPETITION = 1000  # of RE2
+CHUNK = 2048  # code points that Rust is asked about at once; the surrogates are one such chunk
+SURROGATES = 0xD800
+
+
+def in_graph(tokenizer: Tokenizer) -> "InGraphWordPiece":
+    """The same tokenizer as TensorFlow operations; built in seconds, called in microseconds.
+
+    Args:
+        tokenizer: with BERT's normaliser and pre-tokenizer, as every BERT folder has them.
+
+    Returns:
+        A `tf.Module` to call inside a `tf.function`. It can be saved in a SavedModel, which then
+        loads where only `tensorflow` and `tensorflow_text` are installed.
+
+    Raises:
+        InputError: the tokenizer has a part with no form in the graph; the text says which.
+    """
+    return InGraphWordPiece(tokenizer)
+
+
+class InGraphWordPiece(tf.Module):
+    """Texts to token ids, without [CLS] and [SEP]: the ids of `tokenizer(texts)`.
+
+    Call it on a string tensor (B,) of UTF-8; the result is an int32 `tf.RaggedTensor` (B, None).
+    Bytes that are not UTF-8 read as U+FFFD, as `bytes.decode("utf-8", "replace")` reads them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        super().__init__(name="in_graph_word_piece")
+        parts = json.loads(tokenizer.rust.to_str())
+        _check(parts)
+        max_characters = parts["model"]["max_input_chars_per_word"]
+        special_ids = {token["content"]: token["id"] for token in parts["added_tokens"]}
+        alphabet = set("".join(tokenizer.vocab))
+        private = (chr(code) for code in PRIVATE_USE if chr(code) not in alphabet)
+
+        # Every character that no piece holds becomes this one: a word with it is unknown.
+        self._unknown = next(private)
+        # A special token becomes one character; Rust looks for the longest first.
+        contents = sorted(special_ids, key=len, reverse=True)
+        self._special_characters = {content: next(private) for content in contents}
+        self._spare_character = next(private)
+        renamed = {ord(c): next(private) for c in _cut_by_tensorflow(alphabet)}
+        pieces = [
+            piece.translate(renamed)
+            if _can_be_found(piece, max_characters)
+            # Holds punctuation, where words are cut, so that no word is ever this.
+            else f"[{self._spare_character}{token_id}]"
+            for token_id, piece in enumerate(tokenizer.vocab)
+        ]
+        for content, character in self._special_characters.items():
+            pieces[special_ids[content]] = character
+
+        written = {c: renamed.get(ord(c), c) for c in alphabet}
+        written |= _word_boundaries(tokenizer, written, self._unknown)
+        model = _normalizer_model(
+            tokenizer.rust.normalizer, written, self._unknown, self._special_characters.values()
+        )
+        self._normalizer = tf_text.FastBertNormalizer(model_buffer=model)
+        self._word_piece = tf_text.FastWordpieceTokenizer(
+            vocab=pieces,
+            unknown_token=pieces[tokenizer.unk_id],
+            # Rust's limit is in characters, this one in bytes: the expression below does it.
+            max_bytes_per_word=2**31 - 1,
+            token_out_type=tf.int32,
+        )
+        self._long_word = f"[^ {ASCII_PUNCTUATION}]{{{max_characters + 1},}}"
+
+    def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Token ids of each text; B and every length may differ from call to call."""
+        # Few texts name a special token, or hold a private character that would read as one.
+        named = "|".join(map(re.escape, self._special_characters))
+        private = "".join(self._special_characters.values())
+        texts = tf.cond(
+            tf.reduce_any(
+                # \C is any byte: `.` would not go past bytes that are not UTF-8.
+                tf.strings.regex_full_match(texts, rf"(?s)\C*(?:{named}|[{private}])\C*")
+            ),
+            lambda: self._write_special_characters(texts),
+            lambda: texts,
+        )
+        texts = self._normalizer.normalize(texts)
+        texts = tf.strings.regex_replace(texts, self._long_word, self._unknown)
+        return self._word_piece.tokenize(texts)
+
+    def _write_special_characters(self, texts: tf.Tensor) -> tf.Tensor:
+        private = "".join(self._special_characters.values())
+        texts = tf.strings.regex_replace(texts, f"[{private}]", self._spare_character)
+        for content, character in self._special_characters.items():
+            texts = tf.strings.regex_replace(texts, re.escape(content), character)
+        return texts
+
+
+def _check(parts: dict) -> None:
+    """Raises InputError unless the graph can do all that the Rust tokenizer does."""
+    model = parts["model"]
+    flags = ("single_word", "lstrip", "rstrip", "normalized")
+    flagged = [token["content"] for token in parts["added_tokens"] if any(map(token.get, flags))]
+    max_characters = model["max_input_chars_per_word"]
+    for what, found, is_served in (
+        ("a BertNormalizer", _kind(parts["normalizer"]), ["BertNormalizer"]),
+        ("a BertPreTokenizer", _kind(parts["pre_tokenizer"]), ["BertPreTokenizer"]),
+        ("the continuing_subword_prefix '##'", model["continuing_subword_prefix"], ["##"]),
+        (f"max_input_chars_per_word under {MAX_REPETITION}", max_characters, range(MAX_REPETITION)),
+        (f"added tokens without {', '.join(flags)}", flagged, [[]]),
+    ):
+        if found not in is_served:
+            raise InputError(
+                f"The TensorFlow graph serves tokenizers with {what}; this one has {found}. "
+                "Turn its texts to ids outside the graph, with kbert.text.tokenizer."
+            )
+
+
+def _kind(part: dict | None) -> str | None:
+    return part and part["type"]
+
+
+def _can_be_found(piece: str, max_characters: int) -> bool:
+    """Whether a word can be this piece, or hold it."""
+    length = len(piece.removeprefix("##"))
+    return 0 < length <= max_characters and not any(map(str.isspace, piece))
+
+
+def _cut_by_tensorflow(alphabet: set[str]) -> list[str]:
+    """The characters beyond ASCII at which `FastWordpieceTokenizer` cuts words.
+
+    It goes by ICU's table of punctuation, Rust by an older one, and it cuts at Chinese
+    characters whether the tokenizer asks for it or not. Under private names it leaves them be.
+    """
+    characters = sorted(c for c in alphabet if not c.isascii())
+    probe = tf_text.FastWordpieceTokenizer(["[UNK]", "x", "##x"])
+    words = tf.constant([f"x{c}x" for c in characters], tf.string)
+    lengths = probe.tokenize(words).row_lengths().numpy()
+    return [c for c, length in zip(characters, lengths, strict=True) if length > 1]
+
+
+def _all_characters() -> Iterator[list[str]]:
+    """Every character of Unicode, CHUNK at a time."""
+    for first in range(0, 0x110000, CHUNK):
+        if first != SURROGATES:
+            yield [chr(code) for code in range(first, first + CHUNK)]
+
+
+def _word_boundaries(tokenizer: Tokenizer, written: dict, unknown: str) -> dict[str, str]:
+    """White space and punctuation as Rust's pre-tokenizer sees them: how the graph writes them."""
+    pieces = set(tokenizer.vocab)
+    boundaries = {}
+    for characters in _all_characters():
+        text = "a".join(["", *characters, ""])
+        words = [word for word, _ in tokenizer.rust.pre_tokenizer.pre_tokenize_str(text)]
+        for character in set(characters).difference("".join(words)):
+            boundaries[character] = " "
+        for character in {word for word in words if len(word) == 1} - {"a"}:
+            if character not in pieces:
+                boundaries[character] = f" {unknown} "
+            elif not character.isascii():  # at ASCII's, TensorFlow Text cuts by itself
+                boundaries[character] = f" {written[character]} "
+    return boundaries
+
+
+def _normalize(normalizer, characters: list[str]) -> list[str]:
+    """What Rust's normaliser makes of each character."""
+    if "|" in characters:
+        return [normalizer.normalize_str(character) for character in characters]
+    # All at once, parted by a character that no other becomes.
+    return normalizer.normalize_str("|".join(characters)).split("|")
+
+
+def _normalizer_model(normalizer, written: dict, unknown: str, special: Iterable) -> tf.Tensor:
+    """The model buffer of `FastBertNormalizer` (fast_bert_normalizer.h in TensorFlow Text).
+
+    A trie from a character's bytes to 0x40000000 | offset << 6 | length of what is written for
+    it, in bytes of a pool. A character without a value stays as it is. Bytes that break off, or
+    begin no character, are looked up too: they are written as U+FFFD is.
+
+    Args:
+        normalizer: Rust's.
+        written: how the graph writes characters of normalised text; all others are `unknown`.
+        special: the characters that stand for special tokens.
+    """
+    pool, values = bytearray(), {}
+
+    def value(image: str) -> int:
+        if image not in values:
+            utf8 = image.encode()
+            values[image] = 0x40000000 | len(pool) << 6 | len(utf8)
+            pool.extend(utf8)
+        return values[image]
+
+    of_code = np.full(0x110000, value(unknown), np.int32)
+    for character, image in written.items():
+        of_code[ord(character)] = value(image) if image != character else 0
+    for characters in _all_characters():
+        pairs = zip(characters, _normalize(normalizer, characters), strict=True)
+        for character, normalized in pairs:
+            if normalized != character:
+                image = "".join(written.get(c, unknown) for c in normalized)
+                of_code[ord(character)] = value(image)
+    for character in special:
+        of_code[ord(character)] = value(f" {character} ")
+    broken = int(of_code[0xFFFD]) or value("\ufffd")
+    trie = _double_array(*_trie(of_code, broken))
+
+    builder = flatbuffers.Builder(trie.nbytes + len(pool))
+    trie_offset = builder.CreateNumpyVector(trie)
+    pool_offset = builder.CreateByteVector(bytes(pool))
+    builder.StartObject(4)  # slot 0 tells how the table was made; nothing reads it
+    builder.PrependUOffsetTRelativeSlot(1, trie_offset, 0)
+    builder.PrependInt32Slot(2, int(of_code[0]), 0)
+    builder.PrependUOffsetTRelativeSlot(3, pool_offset, 0)
+    builder.Finish(builder.EndObject())
+    return tf.constant(np.frombuffer(builder.Output(), np.uint8))
+
+
+def _trie(of_code: np.ndarray, broken: int) -> tuple[list, int]:
+    """A trie over UTF-8 in which equal subtrees are one.
+
+    Args:
+        of_code: int32 (0x110000,), the value of each code point, 0 for none.
+        broken: the value of byte sequences that are not a character.
+
+    Returns:
+        (nodes, root): a list of (value, edges), edges being (byte, number of a node), and the
+        number of the root.
+    """
+    nodes = {}
+
+    def number(value, edges=()) -> int:
+        return nodes.setdefault((int(value), tuple(edges)), len(nodes))
+
+    of_prefix, of_row = {}, {}
+    for first in range(128, len(of_code), 64):  # 64 characters share all bytes but the last
+        if SURROGATES <= first < SURROGATES + CHUNK:
+            continue
+        row = of_code[first : first + 64]
+        if row.tobytes() not in of_row:
+            edges = [(0x80 | i, number(row[i])) for i in np.flatnonzero(row).tolist()]
+            of_row[row.tobytes()] = number(broken, edges)
+        of_prefix[chr(first).encode()[:-1]] = of_row[row.tobytes()]
+    for length in (3, 2):
+        longer = defaultdict(list)
+        for prefix in sorted(prefix for prefix in of_prefix if len(prefix) == length):
+            longer[prefix[:-1]].append((prefix[-1], of_prefix[prefix]))
+        of_prefix |= {prefix: number(broken, edges) for prefix, edges in longer.items()}
+    edges = {byte: number(of_code[byte]) for byte in range(1, 128) if of_code[byte]}
+    edges |= dict.fromkeys(range(128, 256), number(broken))
+    edges |= {prefix[0]: node for prefix, node in of_prefix.items() if len(prefix) == 1}
+    root = number(0, edges.items())
+    return list(nodes), root
+
+
+def _double_array(nodes: list, root: int) -> np.ndarray:
+    """The trie as darts-clone lays it out (github.com/s-yata/darts-clone, darts.h), uint32.
+
+    A node has a base of its own. The unit at base ^ byte is its child for that byte, the one at
+    base, if 0x100 is set in the node, its value with bit 31. A node's unit holds its byte and,
+    from bit 10, its index ^ its base. The root is at 0.
+    """
+    base_of, taken = {}, {0}
+    index = 1
+    for node in sorted(range(len(nodes)), key=lambda node: -len(nodes[node][1])):
+        value, edges = nodes[node]
+        labels = [0] * bool(value) + [byte for byte, _ in edges]
+        while (base := index ^ labels[0]) in base_of or any(base ^ b in taken for b in labels):
+            index += 1
+        base_of[base] = node
+        taken.update(base ^ label for label in labels)
+    base_of = {node: base for base, node in base_of.items()}
+
+    units = np.zeros((max(taken) | 255) + 1, np.uint32)
+    units[0] = base_of[root] << 10
+    for node, (value, edges) in enumerate(nodes):
+        base = base_of[node]
+        if value:
+            units[base] = value | 1 << 31
+        for byte, child in edges:
+            has_value = 0x100 * bool(nodes[child][0])
+            units[base ^ byte] = byte | has_value | (base ^ byte ^ base_of[child]) << 10
+    return units

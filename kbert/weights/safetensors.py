@@ -1,0 +1,75 @@
+"""Safetensors files, whole or in shards, to and from NumPy arrays."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from kbert.errors import InputError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weights files of a folder: one, or all shards that its index names.
+
+    Raises:
+        InputError: there is none, or a shard is missing.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        try:
+            shards = json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()
+        except (ValueError, KeyError, AttributeError) as error:
+            raise InputError(f"{folder / INDEX}: not an index of shards ({error}).") from error
+        files = [folder / name for name in sorted(set(shards))]
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            raise InputError(f"{folder}: {INDEX} names shards that are not there: {missing}.")
+        return files
+    there = sorted(p.name for p in folder.iterdir())
+    hint = ""
+    if "pytorch_model.bin" in there:
+        hint = " pytorch_model.bin is a pickle and is not opened: save it as safetensors first."
+    raise InputError(f"{folder}: expected {WEIGHTS}; there is {', '.join(there)}.{hint}")
+
+
+def read(files: list[Path]) -> dict[str, np.ndarray]:
+    """Tensor name → array, floats as float32.
+
+    Raises:
+        InputError: a file is truncated or is not a safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    tensors = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="numpy") as opened:
+                for name in opened.keys():  # noqa: SIM118 (not a dict)
+                    tensors[name] = _float32(opened.get_tensor(name))
+        except SafetensorError as error:
+            size = file.stat().st_size
+            raise InputError(
+                f"{file}: not a whole safetensors file ({error}); it has {size:,} bytes. "
+                "Fetch or copy it again."
+            ) from error
+    return tensors
+
+
+def write(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write beside, then rename, so that no half-written file is left under the name."""
+    from safetensors.numpy import save_file
+
+    beside = file.with_name(file.name + ".part")
+    save_file(dict(tensors), beside, metadata={"format": "pt"})
+    os.replace(beside, file)
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    is_integer = np.issubdtype(array.dtype, np.integer) or array.dtype == bool
+    return array if is_integer else array.astype(np.float32)
