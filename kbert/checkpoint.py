@@ -1,0 +1,174 @@
+"""A checkpoint is a Hugging Face folder: config.json, model.safetensors, tokenizer files, labels."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from kbert.errors import InputError
+from kbert.models import bert
+from kbert.text.tokenizer import Tokenizer
+from kbert.weights import names, safetensors
+
+if TYPE_CHECKING:
+    import keras
+
+# config.json's model_type → the file that describes the architecture.
+ARCHITECTURES: dict[str, ModuleType] = {"bert": bert}
+CONFIG = "config.json"
+HUB_FILES = ["*.json", "*.safetensors", "vocab.txt"]
+
+
+@dataclass
+class Checkpoint:
+    """What a folder holds.
+
+    Attributes:
+        encoder: functional `keras.Model`, the encoder with its weights. Its attribute
+            `head_weights` (variable path → array) keeps what the folder holds for heads, so that
+            `task.model(encoder)` starts from a pretrained pooler.
+        tokenizer: text → token ids.
+        config: the architecture's frozen config, e.g. `BertConfig`.
+        settings: `config.json` as it was read.
+    """
+
+    encoder: "keras.Model"
+    tokenizer: Tokenizer
+    config: Any
+    settings: dict
+
+
+def load(path: str | os.PathLike, dtype: str | None = None, revision: str | None = None):
+    """Load a checkpoint folder, or a model of the Hugging Face hub.
+
+    Args:
+        path: a folder, or a hub name ("bert-base-uncased", "org/name").
+        dtype: a Keras dtype policy for the encoder: "float32", "mixed_bfloat16" (training) or
+            "bfloat16" (inference only); default Keras's own.
+        revision: of the hub's model.
+
+    Returns:
+        A `Checkpoint`.
+
+    Raises:
+        InputError: the folder lacks config, weights or vocabulary; the model type is unknown; the
+            weights do not fit, with all unknown, missing and misshapen tensors in one list.
+    """
+    folder = find_folder(path, revision)
+    settings = read_settings(folder)
+    architecture = _architecture(folder, settings)
+    tokenizer = Tokenizer.from_folder(folder)
+    try:
+        config = architecture.config_from_hugging_face(settings)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{folder / CONFIG}: {error}") from error
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, but {CONFIG} gives "
+            f"the model vocab_size {config.vocab_size}. They belong to different checkpoints."
+        )
+    tensors = safetensors.read(safetensors.weight_files(folder))
+    matched = names.from_checkpoint(tensors, architecture.NAMES, architecture.PREFIX)
+    encoder = architecture.encoder(config, dtype)
+    missing, misshapen = names.differences(encoder.weights, matched.arrays)
+    if matched.unknown or missing or misshapen:
+        raise InputError(_misfit(folder, matched.unknown, missing, misshapen))
+    names.assign(encoder.weights, matched.arrays)
+    ours = {variable.path for variable in encoder.weights}
+    encoder.head_weights = {p: a for p, a in matched.arrays.items() if p not in ours}
+    return Checkpoint(encoder, tokenizer, config, settings)
+
+
+def save(folder: str | os.PathLike, model: "keras.Model", settings: dict, tokenizer: Tokenizer):
+    """Write a Hugging Face folder: config, weights, tokenizer files, each beside, then renamed.
+
+    Args:
+        folder: is made if it is not there.
+        model: an encoder, or an encoder with a head.
+        settings: `config.json`'s contents, with the head's labels (`task.settings(…)`).
+        tokenizer: text → token ids.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    architecture = _architecture(folder, settings)
+    tensors = names.to_checkpoint(
+        names.take(model.weights), architecture.NAMES, architecture.PREFIX
+    )
+    if settings.get("architectures") == [architecture.ENCODER_CLASS]:
+        tensors = {n.removeprefix(architecture.PREFIX): t for n, t in tensors.items()}
+    safetensors.write(folder / safetensors.WEIGHTS, tensors)
+    tokenizer.save(folder)
+    write_json(folder / CONFIG, settings)
+
+
+def find_folder(path: str | os.PathLike, revision: str | None = None) -> Path:
+    """The local folder of a path or hub name; a hub's model is fetched into the hub's cache.
+
+    Raises:
+        InputError: there is no such folder and the hub cannot be reached or has no such model.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    name = os.fspath(path)
+    if folder.exists():
+        raise InputError(f"{name}: expected a checkpoint folder, it is a file.")
+    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise InputError(f"{name}: no such folder.")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+    except Exception as error:
+        raise InputError(
+            f"{name}: no such folder, and as a name on the Hugging Face hub it could not be "
+            f"fetched ({type(error).__name__}). Give the path of a checkpoint folder, or check "
+            "the name and the network."
+        ) from error
+
+
+def read_settings(folder: Path) -> dict:
+    """`config.json` of a checkpoint folder.
+
+    Raises:
+        InputError: it is not there, or not a JSON object.
+    """
+    file = folder / CONFIG
+    if not file.is_file():
+        there = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+        raise InputError(f"{folder}: expected {CONFIG} of a checkpoint; there is {there}.")
+    try:
+        settings = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file}: not valid JSON ({error}).") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{file}: expected a JSON object, it is a {type(settings).__name__}.")
+    return settings
+
+
+def write_json(file: Path, content) -> None:
+    """Write beside, then rename."""
+    beside = file.with_name(file.name + ".part")
+    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    os.replace(beside, file)
+
+
+def _architecture(folder: Path, settings: dict) -> ModuleType:
+    model_type = settings.get("model_type")
+    if model_type not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise InputError(
+            f"{folder / CONFIG}: model_type is {model_type!r}; this version knows {known}."
+        )
+    return ARCHITECTURES[model_type]
+
+
+def _misfit(folder: Path, unknown, missing, misshapen) -> str:
+    lists = {"unknown": unknown, "missing": missing, "misshapen": misshapen}
+    lines = [f"{folder}: the weights do not fit the model that {CONFIG} describes."]
+    for kind, entries in lists.items():
+        if entries:
+            lines += [f"  {len(entries)} {kind}:", *(f"    {entry}" for entry in sorted(entries))]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""What a trained model is exported to: a SavedModel for TF Serving."""

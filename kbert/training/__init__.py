@@ -1,0 +1,1 @@
+"""Fine-tuning with `model.fit`: optimizer, schedules, distribution strategies, and the run."""

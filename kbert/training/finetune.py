@@ -1,0 +1,267 @@
+"""Fine-tune a checkpoint on a task with `model.fit`, and leave a run folder.
+
+A run folder is a Hugging Face folder (config.json with the labels, model.safetensors, tokenizer
+files) with metrics.json, history.csv, settings.json and TensorBoard logs beside. It is made as
+`<output>.partial` and renamed when it is whole.
+"""
+
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kbert import checkpoint, inference
+from kbert.errors import InputError
+from kbert.training import callbacks
+from kbert.training.distribution import distribution
+from kbert.training.optimizer import adamw
+from kbert.training.schedules import WarmupDecay
+
+Records = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; written to settings.json.
+
+    Attributes:
+        epochs: passes over the training records.
+        batch_size: rows in a batch over all devices together.
+        learning_rate: the highest one.
+        schedule: "linear", "cosine" or "constant" after the warm-up.
+        warmup: share of all steps in which the rate rises.
+        weight_decay: see `optimizer.adamw`.
+        clip_norm: largest norm of all gradients together; 0 for no clipping.
+        seed: of the order of the data, of dropout and of new weights.
+        dtype: "float32", "mixed_bfloat16", or "auto": mixed bfloat16 where products of it are
+            faster (a CPU with AMX, except on JAX; a GPU or TPU), float32 elsewhere.
+        strategy: see `distribution.distribution`.
+    """
+
+    epochs: int = 3
+    batch_size: int = 32
+    learning_rate: float = 3e-4
+    schedule: str = "linear"
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    seed: int = 0
+    dtype: str = "auto"
+    strategy: str = "none"
+
+
+@dataclass
+class Run:
+    """What a fine-tuning left: the folder, the test's figures, the history of the epochs."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def finetune(
+    task,
+    train: Records,
+    test: Records | None,
+    source: str | os.PathLike,
+    output: str | os.PathLike,
+    recipe: Recipe | None = None,
+    *,
+    validation: Records | None = None,
+    overwrite: bool = False,
+    verbose: int | str = "auto",
+) -> Run:
+    """Fine-tune a checkpoint.
+
+    Args:
+        task: e.g. `TextClassification`; its labels must cover all records.
+        train, test, validation: records with the task's columns. With `validation`, the epoch
+            that is best on it is kept; without, the last. `test` is measured once, at the end.
+        source: checkpoint folder or hub name.
+        output: the run folder; must not exist, unless `overwrite`.
+        recipe: how to train.
+        verbose: as in `model.fit`.
+
+    Returns:
+        A `Run`.
+
+    Raises:
+        InputError: something given cannot be used; nothing is written then. Or the loss became
+            NaN; the last good epoch is kept then, if there was one.
+        KeyboardInterrupt: as it came, after the run folder was made usable.
+    """
+    recipe = recipe or Recipe()
+    output = Path(output)
+    _check_output(output, overwrite)
+    keras.utils.set_random_seed(recipe.seed)
+    with distribution(recipe.strategy) as num_devices:
+        _check_batch(recipe, num_devices)
+        loaded = checkpoint.load(source, dtype=training_dtype(recipe.dtype))
+        _check_length(task, loaded.config, source)
+        for records in (train, test or (), validation or ()):
+            task.targets(records)  # unknown labels are found before anything is written
+        dataset = _dataset(task, train, loaded.tokenizer, recipe)
+        model = _compiled(task, loaded.encoder, recipe, len(dataset))
+    settings = task.settings(loaded.settings)
+    work = output.with_name(output.name + ".partial")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    checkpoint.write_json(work / "settings.json", {"checkpoint": str(source), **asdict(recipe)})
+
+    def save():
+        checkpoint.save(work, model, settings, loaded.tokenizer)
+
+    watch = [
+        callbacks.StopOnNaN(),
+        history := callbacks.History(work / "history.csv"),
+        best := callbacks.SaveBest(save, "val_accuracy" if validation else None),
+        keras.callbacks.TensorBoard(work / "logs", write_graph=False),
+    ]
+    checked = _dataset(task, validation, loaded.tokenizer, recipe, False) if validation else None
+    metrics: dict[str, Any] = {}
+    try:
+        model.fit(
+            dataset, epochs=recipe.epochs, validation_data=checked, callbacks=watch,
+            shuffle=False, verbose=verbose,
+        )  # fmt: skip
+    except callbacks.NotFinite as error:
+        metrics["stopped"] = str(error)
+    except KeyboardInterrupt:
+        if best.best_epoch is None:
+            save()  # part of an epoch is better than nothing
+        metrics["stopped"] = "interrupted"
+        _finish(work, output, metrics | {"epoch": best.best_epoch}, history.lines)
+        raise
+    if metrics and best.best_epoch is None:
+        shutil.rmtree(work)
+        raise InputError(
+            f"training stopped: {metrics['stopped']}, and no epoch had been finished. Lower the "
+            f"learning rate ({recipe.learning_rate}), or train in float32."
+        )
+    metrics["epoch"] = best.best_epoch
+    if test:
+        metrics["test"] = evaluate(work, test)
+    run = _finish(work, output, metrics, history.lines)
+    if "stopped" in metrics:
+        raise InputError(
+            f"training stopped: {metrics['stopped']}. {output} keeps epoch {best.best_epoch}, the "
+            "last good one. Lower the learning rate, or train in float32."
+        )
+    return run
+
+
+def evaluate(folder: str | os.PathLike, records: Records, dtype: str = "float32") -> dict:
+    """The task's figures for a run folder on records."""
+    task, predictor = load_predictor(folder, dtype)
+    logits = predictor.logits([record[task.text] for record in records])
+    return task.scores(logits, records)
+
+
+def load_predictor(folder: str | os.PathLike, dtype: str = "float32"):
+    """A run folder's task, and a `Predictor` with its weights.
+
+    Raises:
+        InputError: not a run folder: no labels, or no weights for the head.
+    """
+    loaded = checkpoint.load(folder, dtype=dtype)
+    task, model = load_task_model(loaded, folder)
+    return task, inference.Predictor(model, task, loaded.tokenizer)
+
+
+def load_task_model(loaded: checkpoint.Checkpoint, folder):
+    """The task that a loaded folder describes, and its model; every head weight must be there."""
+    from kbert import tasks
+
+    task = tasks.from_settings(loaded.settings)
+    model = task.model(loaded.encoder)
+    ours = {v.path for v in loaded.encoder.weights}
+    head = [v for v in model.weights if v.path not in ours]
+    missing, misshapen = checkpoint.names.differences(head, loaded.encoder.head_weights)
+    if missing or misshapen:
+        raise InputError(
+            f"{folder}: the weights of the head do not fit: missing {missing}, misshapen "
+            f"{misshapen}. Is it a run folder, or a checkpoint that is still to be fine-tuned?"
+        )
+    return task, model
+
+
+def training_dtype(name: str) -> str:
+    """The dtype policy that "auto" stands for on this machine; other names as they are."""
+    if name != "auto":
+        return name
+    backend = keras.backend.backend()
+    if any(device.split(":")[0] != "cpu" for device in keras.distribution.list_devices()):
+        return "mixed_bfloat16"
+    cpu = Path("/proc/cpuinfo")
+    has_amx = cpu.is_file() and "amx_bf16" in cpu.read_text()
+    return "mixed_bfloat16" if has_amx and backend != "jax" else "float32"
+
+
+def _dataset(task, records, tokenizer, recipe: Recipe, training: bool = True):
+    dataset = task.dataset(
+        records, tokenizer, batch_size=recipe.batch_size, shuffle=training, seed=recipe.seed,
+        remainder="fill",
+    )  # fmt: skip
+    if recipe.strategy == "mirrored":
+        from kbert.inputs.batches import with_integer_masks
+
+        return with_integer_masks(dataset)
+    return dataset
+
+
+def _compiled(task, encoder, recipe: Recipe, steps_per_epoch: int) -> keras.Model:
+    total = steps_per_epoch * recipe.epochs
+    rate = WarmupDecay(
+        recipe.learning_rate, total, math.ceil(total * recipe.warmup), recipe.schedule
+    )
+    model = task.model(encoder)
+    model.compile(
+        optimizer=adamw(rate, recipe.weight_decay, recipe.clip_norm or None),
+        loss=task.loss(),
+        weighted_metrics=task.metrics(),
+        # On TensorFlow's CPU the step is faster without XLA, and MirroredStrategy fails with it.
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    return model
+
+
+def _finish(work: Path, output: Path, metrics: dict, history) -> Run:
+    checkpoint.write_json(work / "metrics.json", metrics)
+    if output.exists():  # --overwrite: the old run goes when the new one is whole
+        old = output.with_name(output.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(output, old)
+        os.rename(work, output)
+        shutil.rmtree(old)
+    else:
+        os.rename(work, output)
+    return Run(output, metrics, history)
+
+
+def _check_output(output: Path, overwrite: bool):
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} exists. Choose another folder, or pass --overwrite.")
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: expected a folder, it is a file.")
+
+
+def _check_batch(recipe: Recipe, num_devices: int):
+    if recipe.batch_size % num_devices:
+        less = recipe.batch_size // num_devices * num_devices
+        raise InputError(
+            f"batch_size {recipe.batch_size} does not divide by {num_devices} devices; "
+            f"{less or num_devices} or {less + num_devices} would."
+        )
+
+
+def _check_length(task, config, source):
+    if task.max_length > config.max_length:
+        raise InputError(
+            f"max_length {task.max_length} is above the {config.max_length} positions of "
+            f"{source}. Choose {config.max_length} or less."
+        )

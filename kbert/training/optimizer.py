@@ -1,0 +1,155 @@
+"""AdamW in one pass over each weight, without decay on biases and norms."""
+
+import keras
+from keras import ops
+
+# Variables that are not matrices: biases and the gain and offset of normalisation (the BERT
+# paper's code leaves the same out: optimization.py, exclude_from_weight_decay).
+WITHOUT_DECAY = ("bias", "gamma", "beta")
+
+
+def adamw(learning_rate, weight_decay=0.01, clip_norm=1.0, epsilon=1e-6) -> "AdamW":
+    """BERT's optimizer (Loshchilov and Hutter 2019; Devlin et al. 2019, A.2).
+
+    Args:
+        learning_rate: float, or a `keras.optimizers.schedules.LearningRateSchedule`.
+        weight_decay: float, taken off every matrix at each step, times the learning rate.
+        clip_norm: float, largest norm of all gradients together; None for no clipping.
+        epsilon: float, added to the root of the second moment; 1e-6 in BERT's code.
+    """
+    optimizer = AdamW(
+        learning_rate, weight_decay=weight_decay, global_clipnorm=clip_norm, epsilon=epsilon
+    )
+    optimizer.exclude_from_weight_decay(var_names=list(WITHOUT_DECAY))
+    return optimizer
+
+
+@keras.saving.register_keras_serializable("kbert")
+class AdamW(keras.optimizers.AdamW):
+    """`keras.optimizers.AdamW`, the same numbers, in one pass over memory where that is faster.
+
+    Keras writes clipping, decay and the update as separate operations over all weights. On
+    TensorFlow (one device) XLA makes one loop of them, on PyTorch its own fused kernel does; JAX
+    compiles the whole step anyway. (On TensorFlow Keras squares an embedding's gradient before it
+    sums what one token got at several places, and so has another second moment there; this class
+    sums first, as JAX and PyTorch do.) Under a distribution strategy of TensorFlow the gradients are
+    summed over the devices before their norm is clipped (Keras clips before, which trains
+    another model than one device does).
+    """
+
+    def _clip_gradients(self, grads):
+        return grads  # in _backend_update_step, where the whole gradient is known
+
+    def _apply_weight_decay(self, variables):
+        pass  # in _backend_update_step, in the same pass
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if self._is_plain():
+            backend = keras.backend.backend()
+            if backend == "torch":
+                return self._torch_step(grads, trainable_variables, learning_rate)
+            if backend == "tensorflow":
+                if self._distribution_strategy.num_replicas_in_sync > 1:
+                    return self._distributed_step(grads, trainable_variables, learning_rate)
+                return self._tensorflow_step(grads, trainable_variables, learning_rate)
+        return self._separate_steps(grads, trainable_variables, learning_rate)
+
+    def _is_plain(self):
+        return not (self.amsgrad or self.clipnorm or self.clipvalue)
+
+    def _separate_steps(self, grads, variables, learning_rate):
+        grads = super()._clip_gradients(grads)
+        super()._apply_weight_decay(variables)
+        super()._backend_update_step(grads, variables, learning_rate)
+
+    def _distributed_step(self, grads, variables, learning_rate):
+        import tensorflow as tf
+
+        pairs = [(grad, variable.value) for grad, variable in zip(grads, variables, strict=True)]
+        grads, values = zip(*self._all_reduce_sum_gradients(pairs), strict=True)
+        grads = super()._clip_gradients(grads)
+        super()._apply_weight_decay(variables)
+        tf.__internal__.distribute.interim.maybe_merge_call(
+            self._distributed_tf_update_step,
+            self._distribution_strategy,
+            list(zip(grads, values, strict=True)),
+            learning_rate,
+        )
+
+    def _decay(self, variable):
+        decays = self.weight_decay and self._use_weight_decay(variable)
+        return self.weight_decay if decays else 0.0
+
+    def _moments(self, variable):
+        index = self._get_variable_index(variable)
+        return self._momentums[index], self._velocities[index]
+
+    def _tensorflow_step(self, grads, variables, learning_rate):
+        import tensorflow as tf
+
+        grads = [tf.convert_to_tensor(grad) for grad in grads]  # embeddings' are sparse
+        scale = tf.ones([])
+        if self.global_clipnorm:
+            norm = tf.sqrt(2.0 * tf.add_n([tf.nn.l2_loss(grad) for grad in grads]))
+            scale = tf.minimum(1.0, self.global_clipnorm / norm)
+            scale += norm - norm  # an infinite gradient makes NaN, to be seen, not hidden
+        beta_1, beta_2 = self.beta_1, self.beta_2
+        step = tf.cast(self.iterations + 1, tf.float32)
+        rate = tf.cast(learning_rate, tf.float32)
+        alpha = rate * tf.sqrt(1.0 - beta_2**step) / (1.0 - beta_1**step)
+
+        # Once per trace, and XLA for this part alone: compiled whole, the step is slower on a CPU.
+        @tf.function(jit_compile=True, autograph=False)
+        def update(grads, scale, rate, alpha):
+            for grad, variable in zip(grads, variables, strict=True):
+                first, second = self._moments(variable)
+                grad = tf.cast(grad, variable.dtype) * scale
+                m = first.value + (grad - first.value) * (1.0 - beta_1)
+                v = second.value + (tf.square(grad) - second.value) * (1.0 - beta_2)
+                kept = variable.value * (1.0 - rate * self._decay(variable))
+                first.value.assign(m)
+                second.value.assign(v)
+                variable.value.assign(kept - alpha * m / (tf.sqrt(v) + self.epsilon))
+
+        update(grads, scale, rate, alpha)
+
+    def _torch_step(self, grads, variables, learning_rate):
+        import torch
+
+        with torch.no_grad():
+            scale = self._torch_scale(grads)
+            step = int(ops.convert_to_numpy(self.iterations)) + 1
+            # PyTorch adds epsilon after its bias correction, Keras before.
+            epsilon = self.epsilon / (1.0 - self.beta_2**step) ** 0.5
+            for decay in {self._decay(variable) for variable in variables}:
+                chosen = [
+                    (grad, v) for grad, v in zip(grads, variables, strict=True)
+                    if self._decay(v) == decay
+                ]  # fmt: skip
+                moments = [self._moments(v) for _, v in chosen]
+                torch._fused_adamw_(
+                    [v.value for _, v in chosen],
+                    [grad for grad, _ in chosen],
+                    [m.value for m, _ in moments],
+                    [v.value for _, v in moments],
+                    [],
+                    [torch.tensor(float(step)) for _ in chosen],
+                    lr=float(ops.convert_to_numpy(learning_rate)),
+                    beta1=self.beta_1,
+                    beta2=self.beta_2,
+                    weight_decay=decay,
+                    eps=epsilon,
+                    amsgrad=False,
+                    maximize=False,
+                    grad_scale=scale,
+                )
+
+    def _torch_scale(self, grads):
+        """What the fused kernel divides gradients by, so that their norm is at most the limit."""
+        import torch
+
+        if not self.global_clipnorm:
+            return None
+        norms = torch._foreach_norm(grads)
+        norm = torch.linalg.vector_norm(torch.stack(norms))
+        return torch.clamp(norm / self.global_clipnorm, min=1.0) + (norm - norm)
