@@ -21,23 +21,22 @@ HOMES = {
     "Tokenizer": "kbert.text.tokenizer",
     "adamw": "kbert.training.optimizer",
     "distribution": "kbert.training.distribution",
-    "export": "kbert.export.saved_model",
     "finetune": "kbert.training.finetune",
     "load": "kbert.checkpoint",
     "read_records": "kbert.inputs.records",
     "save": "kbert.checkpoint",
 }
 
-__all__ = ["__version__", *HOMES]
+__all__ = ["__version__", "export", *HOMES]
 
 
 def __getattr__(name):
+    if name == "export":
+        return import_module("kbert.export")  # a folder that can be called
     if name not in HOMES:
         raise AttributeError(f"module 'kbert' has no attribute {name!r}")
-    value = getattr(import_module(HOMES[name]), name)
-    globals()[name] = value  # before a submodule of the same name (`kbert.export`) takes its place
-    return value
+    return getattr(import_module(HOMES[name]), name)
 
 
 def __dir__():
-    return sorted({*globals(), *HOMES})
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""A checkpoint is a Hugging Face folder: config.json, model.safetensors, tokenizer files, labels."""
+"""A checkpoint is a Hugging Face folder: config.json, model.safetensors, tokenizer, labels."""
 
 import json
 import os

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
 from kbert import __version__  # noqa: E402
 from kbert.errors import InputError  # noqa: E402
@@ -48,6 +48,9 @@ def finetune():
 @click.option("--overwrite", is_flag=True, help="Replace the run folder if it exists.")
 @click.option("--epochs", default=3, type=click.IntRange(1), help="Passes over the data.")
 @click.option("--batch-size", default=32, type=click.IntRange(1), help="Rows in a batch.")
+@click.option(
+    "--token-budget", default=0, type=click.IntRange(0), help="Tokens in a batch, instead of rows."
+)
 @click.option("--learning-rate", default=3e-4, type=float, help="The highest one.")
 @click.option(
     "--schedule", default="linear", type=click.Choice(["linear", "cosine", "constant"]),

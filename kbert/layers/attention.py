@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kbert.layers import kernels, parts
+from kbert.layers.dropout import Dropout
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -53,7 +54,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.query = self._dense(num_heads * head_width, "query")
         self.key = self._dense(num_heads * head_width, "key")
         self.value = self._dense(num_heads * head_width, "value")
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="drop")
+        self.drop = Dropout(dropout, dtype=self.dtype_policy, name="drop")
 
     def _dense(self, units, name):
         return keras.layers.Dense(

@@ -5,6 +5,7 @@ from keras import ops
 
 from kbert.layers import parts
 from kbert.layers.activations import activation_function
+from kbert.layers.dropout import Dropout
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -31,16 +32,16 @@ class FeedForward(keras.layers.Layer):
         super().__init__(**kwargs)
         self.inner_width = inner_width
         self.activation = activation
+        self.activate = activation_function(activation)
         self.dropout = dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.inner = keras.layers.Dense(
             inner_width,
-            activation=activation_function(activation),
             kernel_initializer=parts.fresh(self.kernel_initializer),
             dtype=self.dtype_policy,
             name="inner",
         )
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="drop")
+        self.drop = Dropout(dropout, dtype=self.dtype_policy, name="drop")
 
     def build(self, input_shape):
         width = input_shape[-1]
@@ -57,7 +58,8 @@ class FeedForward(keras.layers.Layer):
         # Rows in a matrix: one plain product per layer on every backend, which TensorFlow fuses
         # with its bias and activation.
         rows = ops.reshape(x, (-1, x.shape[-1]))
-        rows = self.outer(self.drop(self.inner(rows), training=training))
+        inner = self.activate(self.inner(rows), bool(training))
+        rows = self.outer(self.drop(inner, training=training))
         return ops.reshape(rows, ops.shape(x))
 
     def compute_output_shape(self, input_shape):

@@ -5,6 +5,8 @@ every faster form and its gradients against it, and `scripts/benchmark.py` has a
 its place. This file alone in `layers/` and `models/` may import a backend, and does so lazily.
 """
 
+import math
+
 import keras
 from keras import ops
 
@@ -67,16 +69,71 @@ def _tensorflow_layer_normalization(x, gamma, beta, epsilon):
     return tf.reshape(normal, shape) * tf.cast(gamma, x.dtype) + tf.cast(beta, x.dtype)
 
 
-def gelu(x):
-    """x · Φ(x) with the exact Gaussian distribution function (Hendrycks and Gimpel 2016).
+def gelu(x, training=False):
+    """x · Φ(x) with the exact Gaussian distribution function Φ (Hendrycks and Gimpel 2016).
 
     Args:
         x: float (…).
+        training: whether gradients will be taken.
 
     Returns:
         float (…), dtype of `x`.
     """
+    if training and keras.backend.backend() == "tensorflow":
+        return _tensorflow_gelu_for_training(x)
+    # TensorFlow's graph optimizer makes one operation of product, bias and this very form.
+    return plain_gelu(x)
+
+
+def plain_gelu(x):
+    """See `gelu`."""
     return ops.gelu(x, approximate=False)
+
+
+def _tensorflow_gelu_for_training(x):
+    # TensorFlow's erf is vectorised in float32 only. The derivative, Φ(x) + x φ(x), is made with
+    # the value, so that one tensor in the dtype of x is kept for the way back and not five.
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def value(x):
+        wide = tf.cast(x, tf.float32)
+        distribution = 0.5 + 0.5 * tf.math.erf(wide * math.sqrt(0.5))
+        density = tf.exp(-0.5 * wide * wide) * (1.0 / math.sqrt(2.0 * math.pi))
+        derivative = tf.cast(distribution + wide * density, x.dtype)
+        return tf.cast(wide * distribution, x.dtype), lambda upstream: upstream * derivative
+
+    return value(x)
+
+
+def dropout(x, rate, seed):
+    """Drops each value with probability `rate` and divides the others by 1 - `rate`.
+
+    Args:
+        x: float (…).
+        rate: float from 0 up to 1; TensorFlow's form rounds it to 1/65536.
+        seed: a `keras.random.SeedGenerator`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return _tensorflow_dropout(x, rate, seed)
+    return plain_dropout(x, rate, seed)
+
+
+def plain_dropout(x, rate, seed):
+    """See `dropout`."""
+    return keras.random.dropout(x, rate, seed=seed)
+
+
+def _tensorflow_dropout(x, rate, seed):
+    # 16 random bits a value and one comparison, where TensorFlow makes a float of 32.
+    import tensorflow as tf
+
+    size = tf.size(x)
+    pair = tf.cast(seed.next(), tf.int64)
+    words = tf.random.stateless_uniform([(size + 1) // 2], pair, None, None, tf.uint32)
+    halves = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:size]
+    kept = tf.reshape(halves >= tf.constant(round(rate * 65536), tf.uint16), tf.shape(x))
+    return x * (tf.cast(kept, x.dtype) * tf.constant(1.0 / (1.0 - rate), x.dtype))
 
 
 def attention(query, key, value, mask=None, bias=None, *, scale, drop=None):

@@ -3,6 +3,7 @@
 import keras
 
 from kbert.layers import parts
+from kbert.layers.dropout import Dropout
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -20,7 +21,7 @@ class PostNorm(keras.layers.Layer):
         super().__init__(**kwargs)
         self.norm = norm
         self.dropout = dropout
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="drop")
+        self.drop = Dropout(dropout, dtype=self.dtype_policy, name="drop")
 
     def build(self, input_shape):
         self.norm.build(input_shape)
@@ -51,7 +52,7 @@ class PreNorm(keras.layers.Layer):
         super().__init__(**kwargs)
         self.norm = norm
         self.dropout = dropout
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="drop")
+        self.drop = Dropout(dropout, dtype=self.dtype_policy, name="drop")
 
     def build(self, input_shape):
         self.norm.build(input_shape)

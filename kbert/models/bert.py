@@ -12,6 +12,7 @@ import keras
 from kbert.layers import masks
 from kbert.layers.activations import ACTIVATIONS
 from kbert.layers.attention import MultiHeadAttention
+from kbert.layers.dropout import Dropout
 from kbert.layers.embeddings import TokenEmbedding
 from kbert.layers.encoder import EncoderBlock
 from kbert.layers.feed_forward import FeedForward
@@ -81,7 +82,7 @@ def bert(config: BertConfig, dtype=None) -> keras.Model:
         name="segment_embedding",
     )  # fmt: skip
     embedding_norm = norm("embedding_norm")
-    embedding_dropout = keras.layers.Dropout(config.dropout, dtype=dtype, name="embedding_dropout")
+    embedding_dropout = Dropout(config.dropout, dtype=dtype, name="embedding_dropout")
     blocks = [
         EncoderBlock(
             MultiHeadAttention(

@@ -32,6 +32,7 @@ PRIVATE_USE = [*range(0xE000, 0xF900), *range(0xF0000, 0xFFFFE)]
 # ASCII characters that are words of their own to both libraries, as a regular expression.
 ASCII_PUNCTUATION = r"!-/:-@\[-`{-~"
 MAX_REPETITION = 1000  # of RE2
+MAX_PIECE_BYTES = 256  # of TensorFlow Text (fast_wordpiece_tokenizer_utils.h)
 CHUNK = 2048  # code points that Rust is asked about at once; the surrogates are one such chunk
 SURROGATES = 0xD800
 
@@ -131,12 +132,15 @@ def _check(parts: dict) -> None:
     flags = ("single_word", "lstrip", "rstrip", "normalized")
     flagged = [token["content"] for token in parts["added_tokens"] if any(map(token.get, flags))]
     max_characters = model["max_input_chars_per_word"]
+    long = [piece for piece in model["vocab"] if len(piece.encode()) > MAX_PIECE_BYTES]
+    long = [piece for piece in long if _can_be_found(piece, max_characters)]
     for what, found, is_served in (
         ("a BertNormalizer", _kind(parts["normalizer"]), ["BertNormalizer"]),
         ("a BertPreTokenizer", _kind(parts["pre_tokenizer"]), ["BertPreTokenizer"]),
         ("the continuing_subword_prefix '##'", model["continuing_subword_prefix"], ["##"]),
         (f"max_input_chars_per_word under {MAX_REPETITION}", max_characters, range(MAX_REPETITION)),
         (f"added tokens without {', '.join(flags)}", flagged, [[]]),
+        (f"pieces of at most {MAX_PIECE_BYTES} bytes", long, [[]]),
     ):
         if found not in is_served:
             raise InputError(

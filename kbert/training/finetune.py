@@ -15,12 +15,14 @@ from typing import Any
 
 import keras
 
-from kbert import checkpoint, inference
+from kbert import checkpoint, inference, tasks
 from kbert.errors import InputError
+from kbert.inputs.batches import with_integer_masks
 from kbert.training import callbacks
 from kbert.training.distribution import distribution
 from kbert.training.optimizer import adamw
 from kbert.training.schedules import WarmupDecay
+from kbert.weights import names
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -32,6 +34,8 @@ class Recipe:
     Attributes:
         epochs: passes over the training records.
         batch_size: rows in a batch over all devices together.
+        token_budget: tokens in a batch with padding, instead of rows: short texts then come in
+            larger batches; 0 for `batch_size` rows.
         learning_rate: the highest one.
         schedule: "linear", "cosine" or "constant" after the warm-up.
         warmup: share of all steps in which the rate rises.
@@ -45,6 +49,7 @@ class Recipe:
 
     epochs: int = 3
     batch_size: int = 32
+    token_budget: int = 0
     learning_rate: float = 3e-4
     schedule: str = "linear"
     warmup: float = 0.1
@@ -175,13 +180,11 @@ def load_predictor(folder: str | os.PathLike, dtype: str = "float32"):
 
 def load_task_model(loaded: checkpoint.Checkpoint, folder):
     """The task that a loaded folder describes, and its model; every head weight must be there."""
-    from kbert import tasks
-
     task = tasks.from_settings(loaded.settings)
     model = task.model(loaded.encoder)
     ours = {v.path for v in loaded.encoder.weights}
     head = [v for v in model.weights if v.path not in ours]
-    missing, misshapen = checkpoint.names.differences(head, loaded.encoder.head_weights)
+    missing, misshapen = names.differences(head, loaded.encoder.head_weights)
     if missing or misshapen:
         raise InputError(
             f"{folder}: the weights of the head do not fit: missing {missing}, misshapen "
@@ -203,13 +206,13 @@ def training_dtype(name: str) -> str:
 
 
 def _dataset(task, records, tokenizer, recipe: Recipe, training: bool = True):
+    size = {"batch_size": recipe.batch_size}
+    if recipe.token_budget:
+        size = {"token_budget": recipe.token_budget}
     dataset = task.dataset(
-        records, tokenizer, batch_size=recipe.batch_size, shuffle=training, seed=recipe.seed,
-        remainder="fill",
-    )  # fmt: skip
+        records, tokenizer, shuffle=training, seed=recipe.seed, remainder="fill", **size
+    )
     if recipe.strategy == "mirrored":
-        from kbert.inputs.batches import with_integer_masks
-
         return with_integer_masks(dataset)
     return dataset
 

@@ -30,11 +30,12 @@ class AdamW(keras.optimizers.AdamW):
 
     Keras writes clipping, decay and the update as separate operations over all weights. On
     TensorFlow (one device) XLA makes one loop of them, on PyTorch its own fused kernel does; JAX
-    compiles the whole step anyway. (On TensorFlow Keras squares an embedding's gradient before it
-    sums what one token got at several places, and so has another second moment there; this class
-    sums first, as JAX and PyTorch do.) Under a distribution strategy of TensorFlow the gradients are
-    summed over the devices before their norm is clipped (Keras clips before, which trains
-    another model than one device does).
+    compiles the whole step anyway.
+
+    Two things differ from Keras on TensorFlow, where it differs from itself elsewhere. What one
+    token got at several places is summed before it is squared for the second moment. And under a
+    distribution strategy the gradients are summed over the devices before their norm is clipped,
+    so that two devices train the model that one does.
     """
 
     def _clip_gradients(self, grads):
