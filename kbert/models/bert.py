@@ -175,6 +175,10 @@ def config_from_hugging_face(settings: dict) -> BertConfig:
     Raises:
         ValueError: it asks for what this architecture does not have, or its sizes do not fit.
     """
+    for key, default in CONFIG_KEYS.values():
+        value, kind = settings.get(key, default), type(default)
+        if not isinstance(value, (int, float) if kind is float else kind):
+            raise ValueError(f"{key} is {value!r}; expected {kind.__name__}, such as {default}.")
     config = BertConfig(**{f: settings.get(k, d) for f, (k, d) in CONFIG_KEYS.items()})
     if settings.get("position_embedding_type", "absolute") != "absolute":
         raise ValueError(

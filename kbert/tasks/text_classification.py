@@ -60,7 +60,12 @@ class TextClassification:
         if not by_id:
             raise InputError("config.json has no id2label: not a text classifier that was saved.")
         labels = tuple(by_id[key] for key in sorted(by_id, key=int))
-        return cls(labels, **settings.get("kbert", {}).get("settings", {}))
+        own = dict(settings.get("kbert", {}).get("settings", {}))
+        # transformers takes the encoder's dropout where the classifier has none of its own.
+        for key in ("hidden_dropout_prob", "classifier_dropout"):
+            if settings.get(key) is not None:
+                own["dropout"] = settings[key]
+        return cls(labels, **own)
 
     def settings(self, encoder_settings: Mapping[str, Any]) -> dict:
         """`config.json` of a model with this head: the encoder's, with class and labels."""
@@ -104,6 +109,17 @@ class TextClassification:
         """Texts → packed rows."""
         pack = self.packer(tokenizer).pack
         return [pack(ids) for ids in tokenizer(texts)]
+
+    def check(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Raises an InputError if a record's text is no string or its label not the task's."""
+        for number, record in enumerate(records, 1):
+            text = record[self.text]
+            if not isinstance(text, str):
+                raise InputError(
+                    f"expected texts in column {self.text!r}, came {text!r} in record {number}: "
+                    "write them as strings, or name the column that holds the texts."
+                )
+        self.targets(records)
 
     def targets(self, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Records → label numbers, int32 (N,).

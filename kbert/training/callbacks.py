@@ -1,7 +1,10 @@
 """What watches a run: the folder it leaves, its history, and the loss."""
 
+import contextlib
 import csv
 import math
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import keras
 
 
 class NotFinite(ArithmeticError):
-    """The loss became NaN or infinite."""
+    """The loss or a weight became NaN or infinite."""
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -19,6 +22,43 @@ class StopOnNaN(keras.callbacks.Callback):
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(float(loss)):
             raise NotFinite(f"the loss became {float(loss)} at batch {batch + 1}")
+
+
+class StopOnInterrupt(keras.callbacks.Callback):
+    """Stops after the step at hand once `asked`: then every weight is of the same step."""
+
+    asked = False
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.asked:
+            raise KeyboardInterrupt
+
+    on_test_batch_end = on_train_batch_end
+
+
+@contextlib.contextmanager
+def interrupt_after_step():
+    """Ctrl-C waits for the end of the step (on JAX a step broken off has eaten the weights).
+
+    A second Ctrl-C interrupts at once.
+
+    Yields:
+        The callback that stops the training.
+    """
+    stop = StopOnInterrupt()
+
+    def ask(number, frame):
+        stop.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may say what a signal does
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class SaveBest(keras.callbacks.Callback):
@@ -39,8 +79,19 @@ class SaveBest(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         figure = math.inf if self.monitor is None else float((logs or {})[self.monitor])
         if self.monitor is None or figure > self.best:
+            self.check_weights()
             self.save()
             self.best, self.best_epoch = figure, epoch + 1
+
+    def check_weights(self):
+        """The last step's loss was finite before it changed the weights: are they still?
+
+        Raises:
+            NotFinite: one is not; nothing has been saved.
+        """
+        for variable in self.model.trainable_variables:
+            if not keras.ops.all(keras.ops.isfinite(variable)):
+                raise NotFinite(f"{variable.path} became NaN or infinite at the end of an epoch")
 
 
 class History(keras.callbacks.Callback):

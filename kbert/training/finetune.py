@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from kbert.training.schedules import WarmupDecay
 from kbert.weights import names
 
 Records = Sequence[Mapping[str, Any]]
+SETTINGS = "settings.json"
+CURE_OF_NAN = "Lower the learning rate, or train in float32."
 
 
 @dataclass(frozen=True)
@@ -108,56 +111,25 @@ def finetune(
         _check_batch(recipe, num_devices)
         loaded = checkpoint.load(source, dtype=training_dtype(recipe.dtype))
         _check_length(task, loaded.config, source)
-        for records in (train, test or (), validation or ()):
-            task.targets(records)  # unknown labels are found before anything is written
+        if test:
+            task.check(test)  # unknown labels are found before anything is written
         dataset = _dataset(task, train, loaded.tokenizer, recipe)
+        checked = validation and _dataset(task, validation, loaded.tokenizer, recipe, False)
         model = _compiled(task, loaded.encoder, recipe, len(dataset))
-    settings = task.settings(loaded.settings)
     work = output.with_name(output.name + ".partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    checkpoint.write_json(work / "settings.json", {"checkpoint": str(source), **asdict(recipe)})
-
-    def save():
-        checkpoint.save(work, model, settings, loaded.tokenizer)
-
-    watch = [
-        callbacks.StopOnNaN(),
-        history := callbacks.History(work / "history.csv"),
-        best := callbacks.SaveBest(save, "val_accuracy" if validation else None),
-        keras.callbacks.TensorBoard(work / "logs", write_graph=False),
-    ]
-    checked = _dataset(task, validation, loaded.tokenizer, recipe, False) if validation else None
-    metrics: dict[str, Any] = {}
-    try:
-        model.fit(
-            dataset, epochs=recipe.epochs, validation_data=checked, callbacks=watch,
-            shuffle=False, verbose=verbose,
-        )  # fmt: skip
-    except callbacks.NotFinite as error:
-        metrics["stopped"] = str(error)
-    except KeyboardInterrupt:
-        if best.best_epoch is None:
-            save()  # part of an epoch is better than nothing
-        metrics["stopped"] = "interrupted"
-        _finish(work, output, metrics | {"epoch": best.best_epoch}, history.lines)
-        raise
-    if metrics and best.best_epoch is None:
-        shutil.rmtree(work)
-        raise InputError(
-            f"training stopped: {metrics['stopped']}, and no epoch had been finished. Lower the "
-            f"learning rate ({recipe.learning_rate}), or train in float32."
-        )
-    metrics["epoch"] = best.best_epoch
-    if test:
-        metrics["test"] = evaluate(work, test)
-    run = _finish(work, output, metrics, history.lines)
-    if "stopped" in metrics:
-        raise InputError(
-            f"training stopped: {metrics['stopped']}. {output} keeps epoch {best.best_epoch}, the "
-            "last good one. Lower the learning rate, or train in float32."
-        )
-    return run
+    checkpoint.write_json(work / SETTINGS, {"checkpoint": str(source), **asdict(recipe)})
+    settings = task.settings(loaded.settings)
+    save = partial(checkpoint.save, work, model, settings, loaded.tokenizer)
+    fit = partial(
+        model.fit, dataset, epochs=recipe.epochs, validation_data=checked, shuffle=False,
+        verbose=verbose,
+    )  # fmt: skip
+    history, epoch, stopped = _watched(fit, work, save, "val_accuracy" if validation else None)
+    if epoch is None:
+        _keep_unfinished(stopped, work, save)
+    return _finish(work, output, epoch, history, test, stopped)
 
 
 def evaluate(folder: str | os.PathLike, records: Records, dtype: str = "float32") -> dict:
@@ -180,7 +152,10 @@ def load_predictor(folder: str | os.PathLike, dtype: str = "float32"):
 
 def load_task_model(loaded: checkpoint.Checkpoint, folder):
     """The task that a loaded folder describes, and its model; every head weight must be there."""
-    task = tasks.from_settings(loaded.settings)
+    try:
+        task = tasks.from_settings(loaded.settings)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from error
     model = task.model(loaded.encoder)
     ours = {v.path for v in loaded.encoder.weights}
     head = [v for v in model.weights if v.path not in ours]
@@ -198,7 +173,11 @@ def training_dtype(name: str) -> str:
     if name != "auto":
         return name
     backend = keras.backend.backend()
-    if any(device.split(":")[0] != "cpu" for device in keras.distribution.list_devices()):
+    if backend == "torch":  # for which keras.distribution knows no devices
+        devices = [str(keras.ops.zeros(()).device)]
+    else:
+        devices = keras.distribution.list_devices()
+    if any(device.split(":")[0] != "cpu" for device in devices):
         return "mixed_bfloat16"
     cpu = Path("/proc/cpuinfo")
     has_amx = cpu.is_file() and "amx_bf16" in cpu.read_text()
@@ -233,7 +212,41 @@ def _compiled(task, encoder, recipe: Recipe, steps_per_epoch: int) -> keras.Mode
     return model
 
 
-def _finish(work: Path, output: Path, metrics: dict, history) -> Run:
+def _watched(fit, work: Path, save, monitor):
+    """`model.fit` with its callbacks: the epochs' lines, the saved epoch, what stopped it."""
+    history = callbacks.History(work / "history.csv")
+    best = callbacks.SaveBest(save, monitor)
+    logs = keras.callbacks.TensorBoard(work / "logs", write_graph=False)
+    stopped = None
+    try:
+        with callbacks.interrupt_after_step() as interrupt:
+            fit(callbacks=[interrupt, callbacks.StopOnNaN(), history, best, logs])
+    except (callbacks.NotFinite, KeyboardInterrupt) as error:
+        stopped = error
+    return history.lines, best.best_epoch, stopped
+
+
+def _keep_unfinished(stopped, work: Path, save):
+    """What is left of a run that finished no epoch: part of one, or nothing of a NaN."""
+    if isinstance(stopped, callbacks.NotFinite):
+        shutil.rmtree(work)
+        raise InputError(
+            f"training stopped: {stopped}, and no epoch had been finished, so nothing is kept. "
+            f"{CURE_OF_NAN}"
+        )
+    save()
+
+
+def _finish(work: Path, output: Path, epoch, history, test, stopped) -> Run:
+    """Measure the test set, put the run folder in its place, and tell what stopped the run."""
+    metrics: dict[str, Any] = {"epoch": epoch}
+    try:
+        if test and not isinstance(stopped, KeyboardInterrupt):
+            metrics["test"] = evaluate(work, test)
+    except KeyboardInterrupt as error:
+        stopped = error
+    if stopped is not None:
+        metrics["stopped"] = str(stopped) or "interrupted"
     checkpoint.write_json(work / "metrics.json", metrics)
     if output.exists():  # --overwrite: the old run goes when the new one is whole
         old = output.with_name(output.name + ".old")
@@ -243,22 +256,37 @@ def _finish(work: Path, output: Path, metrics: dict, history) -> Run:
         shutil.rmtree(old)
     else:
         os.rename(work, output)
+    if isinstance(stopped, KeyboardInterrupt):
+        raise stopped
+    if stopped is not None:
+        raise InputError(
+            f"training stopped: {stopped}. {output} keeps epoch {epoch}, the last good one. "
+            f"{CURE_OF_NAN}"
+        )
     return Run(output, metrics, history)
 
 
 def _check_output(output: Path, overwrite: bool):
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists. Choose another folder, or pass --overwrite.")
-    if output.exists() and not output.is_dir():
+    if not output.exists():
+        return
+    if not output.is_dir():
         raise InputError(f"{output}: expected a folder, it is a file.")
+    if not overwrite:
+        raise InputError(f"{output} exists. Choose another folder, or pass --overwrite.")
+    if any(output.iterdir()) and not (output / SETTINGS).is_file():
+        raise InputError(
+            f"{output} exists and is no run folder (it has no {SETTINGS}): it is not overwritten. "
+            "Choose another folder."
+        )
 
 
 def _check_batch(recipe: Recipe, num_devices: int):
     if recipe.batch_size % num_devices:
         less = recipe.batch_size // num_devices * num_devices
+        fitting = f"{less} or {less + num_devices}" if less else num_devices
         raise InputError(
             f"batch_size {recipe.batch_size} does not divide by {num_devices} devices; "
-            f"{less or num_devices} or {less + num_devices} would."
+            f"{fitting} would."
         )
 
 

@@ -8,20 +8,20 @@ from keras import ops
 WITHOUT_DECAY = ("bias", "gamma", "beta")
 
 
-def adamw(learning_rate, weight_decay=0.01, clip_norm=1.0, epsilon=1e-6) -> "AdamW":
+def adamw(learning_rate, weight_decay=0.01, clip_norm=1.0, epsilon=1e-8) -> "AdamW":
     """BERT's optimizer (Loshchilov and Hutter 2019; Devlin et al. 2019, A.2).
 
     Args:
         learning_rate: float, or a `keras.optimizers.schedules.LearningRateSchedule`.
         weight_decay: float, taken off every matrix at each step, times the learning rate.
         clip_norm: float, largest norm of all gradients together; None for no clipping.
-        epsilon: float, added to the root of the second moment; 1e-6 in BERT's code.
+        epsilon: float, added to the root of the second moment, before its bias is
+            corrected.
     """
-    optimizer = AdamW(
-        learning_rate, weight_decay=weight_decay, global_clipnorm=clip_norm, epsilon=epsilon
-    )
-    optimizer.exclude_from_weight_decay(var_names=list(WITHOUT_DECAY))
-    return optimizer
+    return AdamW(
+        learning_rate, weight_decay=weight_decay, global_clipnorm=clip_norm, epsilon=epsilon,
+        without_decay=WITHOUT_DECAY,
+    )  # fmt: skip
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -36,7 +36,22 @@ class AdamW(keras.optimizers.AdamW):
     token got at several places is summed before it is squared for the second moment. And under a
     distribution strategy the gradients are summed over the devices before their norm is clipped,
     so that two devices train the model that one does.
+
+    Args:
+        learning_rate: float, or a schedule.
+        without_decay: names of the variables that do not decay. They are saved with the optimizer;
+            what `exclude_from_weight_decay` was told is forgotten.
+        others: as in `keras.optimizers.AdamW`.
     """
+
+    def __init__(self, learning_rate=0.001, *, without_decay=(), **others):
+        super().__init__(learning_rate, **others)
+        self.without_decay = tuple(without_decay)
+        if without_decay:
+            self.exclude_from_weight_decay(var_names=list(without_decay))
+
+    def get_config(self):
+        return {**super().get_config(), "without_decay": list(self.without_decay)}
 
     def _clip_gradients(self, grads):
         return grads  # in _backend_update_step, where the whole gradient is known
@@ -66,6 +81,9 @@ class AdamW(keras.optimizers.AdamW):
     def _distributed_step(self, grads, variables, learning_rate):
         import tensorflow as tf
 
+        # An embedding's gradient is sparse, a token that comes twice is there twice: sum it first,
+        # or the norm and Keras's second moment come out as if it were two weights.
+        grads = [tf.convert_to_tensor(grad) for grad in grads]
         pairs = [(grad, variable.value) for grad, variable in zip(grads, variables, strict=True)]
         grads, values = zip(*self._all_reduce_sum_gradients(pairs), strict=True)
         grads = super()._clip_gradients(grads)

@@ -24,7 +24,7 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / INDEX).is_file():
         try:
             shards = json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{folder / INDEX}: not an index of shards ({error}).") from error
         files = [folder / name for name in sorted(set(shards))]
         missing = [file.name for file in files if not file.is_file()]
@@ -67,6 +67,9 @@ def write(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
     beside = file.with_name(file.name + ".part")
     save_file(dict(tensors), beside, metadata={"format": "pt"})
+    mask = os.umask(0)  # safetensors lets nobody else read the file; others follow the umask
+    os.umask(mask)
+    beside.chmod(0o666 & ~mask)
     os.replace(beside, file)
 
 

@@ -1,0 +1,176 @@
+"""The lectures' example step by step, the paper's formula, and who may look at whom."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+from harness import assert_near, check_layer, numbers, randomize, to_numpy
+
+from kbert.layers import kernels, masks
+from kbert.layers.attention import MultiHeadAttention
+
+B, T, S, H, K, D, D_MEMORY = 2, 5, 7, 3, 11, 13, 17
+X, MEMORY = numbers(B, T, D, seed=1), numbers(B, S, D_MEMORY, seed=2)
+PADDING = np.array([[True] * S, [True] * 3 + [False] * (S - 3)])
+
+
+def self_attention(**settings):
+    layer = MultiHeadAttention(H, K, **settings)
+    layer.build((None, None, D))
+    randomize(layer)
+    return layer
+
+
+def cross_attention(**settings):
+    layer = MultiHeadAttention(H, K, **settings)
+    layer.build((None, None, D), (None, None, D_MEMORY))
+    randomize(layer)
+    return layer
+
+
+def test_the_lectures_three_tokens_in_five_steps():
+    # ['Quero', 'um', 'cartão'], width 8, 2 heads.
+    embeddings = numbers(97, 8, seed=3)
+    x = embeddings[[27, 11, 83]]
+    layer = MultiHeadAttention(num_heads=2, head_width=4)
+    layer.build((None, 3, 8))
+    randomize(layer)
+    heads = []
+    for columns in (slice(0, 4), slice(4, 8)):
+        # (1) queries, keys, values
+        q, k, v = (
+            (x @ to_numpy(dense.kernel) + to_numpy(dense.bias))[:, columns]
+            for dense in (layer.query, layer.key, layer.value)
+        )
+        scores = q @ k.T  # (2)
+        scores = scores / np.sqrt(4)  # (3) the root of d_k
+        scores = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)  # (4) softmax
+        heads.append(scores @ v)  # (5) weighted sum of the values
+    dense = layer.output_dense
+    expected = np.concatenate(heads, axis=1) @ to_numpy(dense.kernel) + to_numpy(dense.bias)
+    assert_near(layer(x[None])[0], expected, 1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"scale": 1.0}])
+def test_self_attention_is_the_papers_formula(settings):
+    layer = self_attention(**settings)
+    assert_near(layer(X), reference.attention(layer, X), 1e-5)
+
+
+def test_cross_attention_takes_queries_from_one_sequence_and_the_rest_from_the_other():
+    layer = cross_attention()
+    mask = to_numpy(masks.padding(PADDING))
+    bias = numbers(1, H, T, S, seed=3)
+    expected = reference.attention(layer, X, MEMORY, mask, bias)
+    assert_near(layer(X, MEMORY, attention_mask=mask, bias=bias), expected, 1e-5)
+
+
+def test_a_causal_mask_keeps_the_future_out():
+    layer = self_attention()
+    mask = masks.causal(T, T)
+    changed = X.copy()
+    changed[:, 3:] += 1
+    before, after = (to_numpy(layer(x, attention_mask=mask)) for x in (X, changed))
+    np.testing.assert_allclose(after[:, :3], before[:, :3], atol=1e-6)
+    assert np.abs(after[:, 3:] - before[:, 3:]).min() > 1e-3
+    assert_near(before, reference.attention(layer, X, mask=np.tri(T, dtype=bool)), 1e-5)
+
+
+def test_masked_keys_do_not_change_the_output():
+    layer = cross_attention()
+    mask = masks.padding(PADDING)
+    changed = np.where(PADDING[..., None], MEMORY, 1000)
+    before, after = (to_numpy(layer(X, m, attention_mask=mask)) for m in (MEMORY, changed))
+    np.testing.assert_allclose(after, before, atol=1e-6)
+    shorter = layer(X[1:], MEMORY[1:, :3])
+    np.testing.assert_allclose(to_numpy(shorter), before[1:], atol=1e-5)
+
+
+def test_a_bias_is_added_to_the_scaled_products():
+    # A bias as deep as a mask does what the mask does.
+    layer = cross_attention()
+    mask = to_numpy(masks.padding(PADDING))
+    deep = np.where(mask, 0, -1e9).astype("float32")
+    assert_near(layer(X, MEMORY, bias=deep), layer(X, MEMORY, attention_mask=mask), 1e-5)
+
+
+def test_keys_have_no_order_of_their_own():
+    layer = cross_attention()
+    assert_near(layer(X, MEMORY[:, ::-1]), layer(X, MEMORY), 1e-5)
+
+
+def test_scores_sum_to_one_and_their_output_is_the_fused_one():
+    layer = cross_attention()
+    mask = masks.padding(PADDING)
+    bias = numbers(1, H, T, S, seed=3)
+    output, scores = layer(X, MEMORY, attention_mask=mask, bias=bias, return_scores=True)
+    scores = to_numpy(scores)
+    assert scores.shape == (B, H, T, S)
+    np.testing.assert_allclose(scores.sum(-1), 1, rtol=1e-6)
+    assert (scores[1, :, :, 3:] == 0).all()
+    assert_near(output, layer(X, MEMORY, attention_mask=mask, bias=bias), 1e-5)
+
+
+def test_scores_can_be_asked_for_in_a_graph():
+    layer = cross_attention()
+    x, memory = keras.Input((None, D)), keras.Input((None, D_MEMORY))
+    output, scores = layer(x, memory, return_scores=True)
+    assert (output.shape, scores.shape) == ((None, None, D), (None, H, None, None))
+    model = keras.Model([x, memory], [output, scores])
+    for got, expected in zip(model([X, MEMORY]), layer(X, MEMORY, return_scores=True), strict=True):
+        assert_near(got, expected, 1e-6)
+
+
+def test_dropout_is_active_only_when_training():
+    layer, plain = self_attention(dropout=0.5), self_attention()
+    layer.set_weights(plain.get_weights())
+    for training in (False, None):
+        np.testing.assert_array_equal(to_numpy(layer(X, training=training)), to_numpy(plain(X)))
+    first, second = (to_numpy(layer(X, training=True)) for _ in range(2))
+    assert np.abs(first - second).max() > 1e-3
+    _, scores = layer(X, return_scores=True, training=True)
+    np.testing.assert_allclose(to_numpy(scores).sum(-1), 1, rtol=1e-6)
+
+
+def test_dropout_leaves_the_mean_output_where_it_was():
+    layer = self_attention(dropout=0.3)
+    many = np.repeat(X[:1], 4999, axis=0)
+    mean = to_numpy(layer(many, training=True)).mean(axis=0)
+    assert_near(mean, to_numpy(layer(X[:1]))[0], 0.05)
+
+
+def test_the_scores_are_never_made_when_nobody_asks_for_them(monkeypatch):
+    monkeypatch.setattr(kernels, "plain_attention", None)
+    self_attention(dropout=0.5)(X, attention_mask=masks.padding(PADDING[:, :T]))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_a_mask_that_is_not_boolean_is_refused(dtype):
+    mask = np.ones((B, 1, 1, T), dtype)
+    with pytest.raises(ValueError, match=f"must be boolean, True = may attend; got {dtype}"):
+        self_attention()(X, attention_mask=mask)
+
+
+@pytest.mark.parametrize(
+    "initializer",
+    ["glorot_uniform", keras.initializers.TruncatedNormal(stddev=0.02)],
+    ids=["name", "object"],
+)
+def test_no_two_kernels_start_equal(initializer):
+    layer = MultiHeadAttention(H, K, kernel_initializer=initializer)
+    layer.build((None, None, H * K))
+    kernels_ = [to_numpy(d.kernel) for d in (layer.query, layer.key, layer.value)]
+    kernels_.append(to_numpy(layer.output_dense.kernel))
+    for i, kernel in enumerate(kernels_):
+        assert all(np.abs(kernel - other).max() > 1e-3 for other in kernels_[:i])
+
+
+def test_attention_saves_trains_compiles_and_computes_in_bfloat16(tmp_path):
+    def make(dtype):
+        return MultiHeadAttention(H, K, dtype=dtype)
+
+    def call(layer, x, memory, padding_mask):
+        return layer(x, memory, attention_mask=masks.padding(padding_mask))
+
+    inputs = {"x": X, "memory": MEMORY, "padding_mask": PADDING}
+    check_layer(make, inputs, tmp_path, call)

@@ -1,0 +1,89 @@
+"""Answers come in the order of the texts, whatever order they are computed in."""
+
+import numpy as np
+import pytest
+import tiny
+from harness import BACKEND, randomize, to_numpy
+
+import kbert
+from kbert import inference
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_dir):
+    loaded = kbert.load(tiny_dir, dtype="float32")
+    task = kbert.TextClassification(tuple("abcdefg"), max_length=23)
+    model = task.model(loaded.encoder)
+    randomize(model)
+    return kbert.Predictor(model, task, loaded.tokenizer, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return [record["text"] for record in tiny.animals(43, seed=5)] + ["", "cat " * 99, "\n"]
+
+
+def test_answers_are_those_of_each_text_alone(predictor, texts):
+    answers = list(predictor(texts))
+    assert len({answer["label"] for answer in answers}) > 1
+    for text, answer in zip(texts[::5], answers[::5], strict=True):
+        (alone,) = predictor([text])
+        assert alone["label"] == answer["label"]
+        assert alone["score"] == pytest.approx(answer["score"], abs=1e-5)
+
+
+def test_logits_are_those_of_the_model(tiny_dir, texts):
+    """Through Keras, in one batch padded to its longest."""
+    loaded = kbert.load(tiny_dir, dtype="float32")
+    task = kbert.TextClassification(tuple("abcdefg"), max_length=23, dropout=0.5)
+    model = task.model(loaded.encoder)
+    rows = task.rows(texts, loaded.tokenizer)
+    expected = to_numpy(model.predict_on_batch(task.packer(loaded.tokenizer).pad(rows, 23)))
+    logits = kbert.Predictor(model, task, loaded.tokenizer, batch_size=8).logits(texts)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
+
+
+def test_texts_are_read_window_by_window(predictor, texts, monkeypatch):
+    monkeypatch.setattr(inference, "WINDOW", 7)
+    read = []
+
+    def source():
+        for text in texts:
+            read.append(text)
+            yield text
+
+    answers = predictor(source())
+    next(answers)
+    assert len(read) == 7
+    labels = [answer["label"] for answer in predictor(iter(texts))]
+    monkeypatch.undo()
+    assert labels == [answer["label"] for answer in predictor(texts)]
+
+
+def test_no_texts_have_no_answers(predictor):
+    assert list(predictor([])) == []
+    assert predictor.logits([]).shape[0] == 0
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the frozen function is TensorFlow's")
+def test_a_frozen_model_has_constants_for_weights_and_open_sizes(predictor):
+    import tensorflow as tf
+
+    names = {"token_ids": tf.int32, "segment_ids": tf.int32, "padding_mask": tf.bool}
+    model_inputs = {name: tf.zeros([3, 5], dtype) for name, dtype in names.items()}
+    model_inputs["padding_mask"] = tf.ones([3, 5], tf.bool)
+    loaded_model = tiny_model()
+    frozen = inference.freeze(loaded_model)
+    assert not frozen.get_concrete_function(
+        **{name: tf.TensorSpec([None, None], dtype) for name, dtype in names.items()}
+    ).variables
+    got = frozen(**model_inputs)
+    np.testing.assert_allclose(got, loaded_model(model_inputs)["sequence"], rtol=0, atol=1e-5)
+    assert frozen(**{name: x[:1, :2] for name, x in model_inputs.items()}).shape == (1, 2, 35)
+
+
+def tiny_model():
+    from kbert.models.bert import BertConfig, bert
+
+    return bert(BertConfig(101, initializer_range=tiny.DEVIATION, **tiny.SIZES), "float32")
