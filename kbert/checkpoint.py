@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -40,13 +40,20 @@ class Checkpoint:
     settings: dict
 
 
-def load(path: str | os.PathLike, dtype: str | None = None, revision: str | None = None):
+def load(
+    path: str | os.PathLike,
+    dtype: str | None = None,
+    dropout: float | None = None,
+    revision: str | None = None,
+) -> Checkpoint:
     """Load a checkpoint folder, or a model of the Hugging Face hub.
 
     Args:
         path: a folder, or a hub name ("bert-base-uncased", "org/name").
         dtype: a Keras dtype policy for the encoder: "float32", "mixed_bfloat16" (training) or
             "bfloat16" (inference only); default Keras's own.
+        dropout: probability of dropping a value, everywhere in the encoder; default what the
+            checkpoint's config says.
         revision: of the hub's model.
 
     Returns:
@@ -64,6 +71,8 @@ def load(path: str | os.PathLike, dtype: str | None = None, revision: str | None
         config = architecture.config_from_hugging_face(settings)
     except (ValueError, TypeError) as error:
         raise InputError(f"{folder / CONFIG}: {error}") from error
+    if dropout is not None:
+        config = replace(config, dropout=dropout, attention_dropout=dropout)
     if tokenizer.vocab_size > config.vocab_size:
         raise InputError(
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, but {CONFIG} gives "

@@ -52,7 +52,10 @@ def finetune():
 @click.option(
     "--token-budget", default=0, type=click.IntRange(0), help="Tokens in a batch, instead of rows."
 )
-@click.option("--learning-rate", default=3e-4, type=float, help="The highest one.")
+@click.option(
+    "--learning-rate", default=3e-4, type=click.FloatRange(0, min_open=True),
+    help="The highest one.",
+)  # fmt: skip
 @click.option(
     "--schedule", default="linear", type=click.Choice(["linear", "cosine", "constant"]),
     help="The learning rate after the warm-up.",
@@ -69,7 +72,11 @@ def finetune():
     "--pooling", default="pooler", type=click.Choice(["pooler", "cls", "mean", "max"]),
     help="One vector per text; transformers can open pooler only.",
 )  # fmt: skip
-@click.option("--dropout", default=0.1, type=click.FloatRange(0, 1), help="Before the classifier.")
+@click.option(
+    "--dropout", default=None, type=click.FloatRange(0, 1, max_open=True),
+    help="Of the encoder and before the classifier; 0 learns more in few epochs."
+    "  [default: the checkpoint's]",
+)  # fmt: skip
 @click.option(
     "--dtype", default="auto", type=click.Choice(["auto", "float32", "mixed_bfloat16"]),
     help="auto: bfloat16 where the device is faster with it.",
@@ -81,7 +88,7 @@ def finetune():
 @click.option("--seed", default=0, type=int, help="Of data order, dropout and new weights.")
 def finetune_text_classification(
     train, test, validation, text, label, checkpoint, output, overwrite, max_length, pooling,
-    dropout, **recipe,
+    **recipe,
 ):  # fmt: skip
     """Learn one label for a text from a table with a text and a label column.
 
@@ -100,7 +107,7 @@ def finetune_text_classification(
     with _naming(train):
         task = TextClassification.from_records(
             sets["train"], label=label, text=text, max_length=max_length, pooling=pooling,
-            dropout=dropout,
+            dropout=0.1 if recipe["dropout"] is None else recipe["dropout"],
         )  # fmt: skip
     for name, file in {"train": train, "test": test, "validation": validation}.items():
         with _naming(file):

@@ -292,7 +292,13 @@ def test_a_strategy_of_another_backend_is_refused(run, tiny_dir, tiny_data, tmp_
     assert_finetune_refuses(run, tiny_data, tmp_path / "run", words, *options)
 
 
-@pytest.mark.parametrize("options", [["--epochs", "0"], ["--schedule", "step"], ["--warmup", "2"]])
+OUT_OF_RANGE = {
+    "--epochs": "0", "--schedule": "step", "--warmup": "2", "--dropout": "1",
+    "--learning-rate": "-1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OUT_OF_RANGE.items(), ids=" ".join)
 def test_a_setting_out_of_range_is_refused(run, options, tiny_dir, tiny_data, tmp_path):
     words = [f"'{options[0]}'", options[1]]
     options = ["--checkpoint", tiny_dir, *options]

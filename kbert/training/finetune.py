@@ -44,6 +44,7 @@ class Recipe:
         warmup: share of all steps in which the rate rises.
         weight_decay: see `optimizer.adamw`.
         clip_norm: largest norm of all gradients together; 0 for no clipping.
+        dropout: probability of dropping a value in the encoder; None as its checkpoint says.
         seed: of the order of the data, of dropout and of new weights.
         dtype: "float32", "mixed_bfloat16", or "auto": mixed bfloat16 where products of it are
             faster (a CPU with AMX, except on JAX; a GPU or TPU), float32 elsewhere.
@@ -58,6 +59,7 @@ class Recipe:
     warmup: float = 0.1
     weight_decay: float = 0.01
     clip_norm: float = 1.0
+    dropout: float | None = None
     seed: int = 0
     dtype: str = "auto"
     strategy: str = "none"
@@ -109,7 +111,7 @@ def finetune(
     keras.utils.set_random_seed(recipe.seed)
     with distribution(recipe.strategy) as num_devices:
         _check_batch(recipe, num_devices)
-        loaded = checkpoint.load(source, dtype=training_dtype(recipe.dtype))
+        loaded = checkpoint.load(source, training_dtype(recipe.dtype), recipe.dropout)
         _check_length(task, loaded.config, source)
         if test:
             task.check(test)  # unknown labels are found before anything is written
@@ -281,6 +283,11 @@ def _check_output(output: Path, overwrite: bool):
 
 
 def _check_batch(recipe: Recipe, num_devices: int):
+    if recipe.token_budget and num_devices > 1:
+        raise InputError(
+            f"token_budget {recipe.token_budget} makes batches of any number of rows, which "
+            f"{num_devices} devices cannot share equally. Give batch_size instead."
+        )
     if recipe.batch_size % num_devices:
         less = recipe.batch_size // num_devices * num_devices
         fitting = f"{less} or {less + num_devices}" if less else num_devices

@@ -39,6 +39,9 @@ def test_two_devices_train_as_one(without_dropout, tiny_data, tmp_path):
     assert len(one["losses"]) == 24
     assert one["losses"][-1] < one["losses"][0] - 0.01
     for name, expected in one.items():
+        # A key's bias changes no score (softmax): its gradient is rounding, which Adam blows up.
+        if name.endswith("/key/bias"):
+            continue
         np.testing.assert_allclose(two[name], expected, rtol=0, atol=1e-5, err_msg=name)
 
 

@@ -93,7 +93,7 @@ def test_a_run_folder_holds_all_that_was_learned(tiny_run):
     assert metrics["test"]["examples"] == 97
     assert "stopped" not in metrics
     settings = json_of(tiny_run / "settings.json")
-    assert settings["learning_rate"] == 0.01
+    assert settings["learning_rate"] == 0.005
     assert settings["checkpoint"].startswith("/")
     assert (tiny_run / "model.safetensors").stat().st_mode & 0o044
 
@@ -234,6 +234,9 @@ def test_a_batch_that_devices_cannot_share_is_refused():
     ):
         finetune._check_batch(Recipe(batch_size=1), 2)
     finetune._check_batch(Recipe(batch_size=34), 2)
+    with pytest.raises(kbert.InputError, match="token_budget 99 .* 2 devices.* batch_size instead"):
+        finetune._check_batch(Recipe(token_budget=99), 2)
+    finetune._check_batch(Recipe(batch_size=33, token_budget=99), 1)
 
 
 def test_auto_is_a_dtype_that_the_device_is_fast_in():
