@@ -11,6 +11,7 @@ from kbert.errors import InputError
 from kbert.heads.classification import classification
 from kbert.inputs.batches import batched_dataset
 from kbert.inputs.packer import Packer, Row
+from kbert.text.form import Form
 from kbert.weights import names
 
 NAME = "text-classification"
@@ -102,8 +103,8 @@ class TextClassification:
         return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
     def packer(self, tokenizer) -> Packer:
-        """[CLS] text [SEP], cut to `max_length`."""
-        return Packer(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, self.max_length)
+        """[CLS] text [SEP], or the form that the model has, cut to `max_length`."""
+        return Packer(Form.from_rust(tokenizer.rust), tokenizer.pad_id, self.max_length)
 
     def rows(self, texts: Sequence[str], tokenizer) -> list[Row]:
         """Texts → packed rows."""

@@ -21,10 +21,11 @@ from kbert.inputs.batches import (
 )
 from kbert.inputs.buckets import bucket_lengths, plan_batches
 from kbert.inputs.packer import Packer
+from kbert.text.form import Form
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-PACKER = Packer(cls_id=2, sep_id=3, pad_id=0, max_length=53)
+PACKER = Packer(Form((2,), (3,), (3,)), pad_id=0, max_length=53)
 NUM_ROWS = 211
 
 
@@ -263,7 +264,7 @@ def test_elements_are_of_any_size_and_length(rows):
     }
     weights = tf.TensorSpec((None,), tf.float32)
     assert dataset.element_spec == (any_size, tf.TensorSpec((None, 5), tf.float32), weights)
-    packer = Packer(2, 3, 0, max_length=53, with_segments=False)
+    packer = Packer(Form((2,), (3,), (3,)), 0, max_length=53, with_segments=False)
     dataset = batched_dataset(packer, rows, batch_size=13)
     assert set(dataset.element_spec) == {"token_ids", "padding_mask"}
     assert set(taken(dataset)[0]) == {"token_ids", "padding_mask"}
@@ -462,11 +463,12 @@ MIRRORED = """
 import numpy as np, tensorflow as tf
 from kbert.inputs.batches import batched_dataset, with_integer_masks
 from kbert.inputs.packer import Packer
+from kbert.text.form import Form
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-packer = Packer(2, 3, 0, max_length=53, with_segments=False)
+packer = Packer(Form((2,), (3,), (3,)), 0, max_length=53, with_segments=False)
 rows = [packer.pack([7] * (n % 50)) for n in range(211)]
 """
 
@@ -567,7 +569,8 @@ def test_importing_inputs_imports_neither_tensorflow_nor_keras():
     code = """
 import sys
 import kbert.inputs.batches, kbert.inputs.buckets, kbert.inputs.packer, kbert.inputs.records
-packer = kbert.inputs.packer.Packer(2, 3, 0, max_length=13)
+form = kbert.text.form.Form((2,), (3,), (3,))
+packer = kbert.inputs.packer.Packer(form, 0, max_length=13)
 rows = [packer.pack([7])]
 list(kbert.inputs.batches.sorted_batches(packer, rows, batch_size=1))
 print(*sorted({"tensorflow", "keras", "jax", "torch"} & set(sys.modules)), "none else")
