@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # config.json's model_type → the file that describes the architecture.
 ARCHITECTURES: dict[str, ModuleType] = {"bert": bert}
 CONFIG = "config.json"
-HUB_FILES = ["*.json", "*.safetensors", "vocab.txt"]
+HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model"]
 
 
 @dataclass

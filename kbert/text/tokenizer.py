@@ -1,44 +1,49 @@
-"""Strings to token ids and back: WordPiece (Devlin et al. 2018) on the Rust `tokenizers` library.
+"""Strings to token ids and back, on the Rust `tokenizers` library.
 
-A tokenizer comes from a Hugging Face folder and goes back to one, so `transformers` and kbert
-give the same ids for the same files.
+WordPiece (Devlin et al. 2018), byte-pair encoding of characters or bytes (Sennrich et al. 2016;
+Radford et al. 2019) and Unigram (Kudo 2018) are models of one Rust tokenizer, which also cleans the
+text before and keeps the way back to its characters. A tokenizer comes from a Hugging Face folder
+and goes back to one, so `transformers` and kbert give the same ids for the same files.
 """
 
 import json
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import models, normalizers, pre_tokenizers
 
 from kbert.errors import InputError
+from kbert.text import files, special_tokens
+from kbert.text.form import Form
 
-# BERT's names (google-research/bert, tokenization.py), where a folder gives no others.
-SPECIAL_TOKENS = {
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "mask_token": "[MASK]",
-}
-REQUIRED_TOKENS = ("cls_token", "sep_token", "pad_token", "unk_token")
 # transformers writes 10**30 where it knows no limit; no encoder reads a million tokens.
 MAX_SANE_LENGTH = 1_000_000
 # Bounds the memory that Rust holds in encodings until their ids are taken out.
 TEXTS_PER_CALL = 10_000
-# tokenizer_class values for which transformers takes all settings from tokenizer.json.
-GENERIC_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
-# tokenizer_config.json's names for the switches of BERT's normaliser in tokenizer.json.
-NORMALIZER_KEYS = {
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One text's tokens, without special tokens added.
+
+    Attributes:
+        ids: the token ids.
+        offsets: for each token, the characters of the original text that it covers, [start, end),
+            counted as Python counts them. For a text given as words: of its word.
+        words: for each token, the number of its word: the place in the list for a text that was
+            given as words, else counted as the tokenizer splits the text.
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    words: list[int | None]
 
 
 class Tokenizer:
-    """Texts to token ids, without [CLS] and [SEP], which the packer adds.
+    """Texts to token ids, without the special tokens around them, which the packer adds.
 
     A special token's name written in a text ("[SEP]") becomes its id, as in `transformers`.
 
@@ -46,10 +51,10 @@ class Tokenizer:
         rust: the wrapped `tokenizers.Tokenizer`, without padding and truncation.
         vocab: list of str, the tokens in id order, added tokens included.
         vocab_size: int, the length of `vocab`.
-        cls_id, sep_id, pad_id, unk_id: int.
-        mask_id: int, or None where the vocabulary has no mask token.
-        special_tokens: dict from "cls_token" and so on to the token's text, or to None for
-            "mask_token" where there is none.
+        cls_id, sep_id, pad_id, unk_id, mask_id, bos_id, eos_id: int, or None where the vocabulary
+            has no such token (`special_id` is for who cannot do without); BERT has the first four.
+        special_tokens: dict from "cls_token" and so on to the token's text or None.
+        form: `Form`, the special tokens around one text or more.
         lowercase, strip_accents, tokenize_chinese_chars: bool, as BERT's normaliser is set
             (strip_accents may be None: as `lowercase`); None where another normaliser stands.
         max_length: int, the longest input in tokens with the special ones, or None if unknown.
@@ -59,28 +64,27 @@ class Tokenizer:
         """Wraps a Rust tokenizer; `from_folder` reads one from files.
 
         Args:
-            rust: a `tokenizers.Tokenizer` with a WordPiece model. It is changed: padding and
-                truncation go, special tokens are registered.
-            special_tokens: dict, the names that differ from `SPECIAL_TOKENS`, or None.
+            rust: a `tokenizers.Tokenizer` of any model. It is changed: padding and truncation go,
+                special tokens are registered.
+            special_tokens: dict, the names that differ from those of the published models
+                (special_tokens.py), or None.
             max_length: int or None, in tokens with the special ones.
 
         Raises:
-            InputError: the model is not WordPiece, a special token is not in the vocabulary, or
-                the ids have gaps.
+            InputError: a special token is not in the vocabulary, or the ids have gaps.
         """
-        if not isinstance(rust.model, models.WordPiece):
-            raise InputError(
-                f"Expected a WordPiece tokenizer, got {type(rust.model).__name__}: this release "
-                "serves WordPiece only (BERT and the models that share its tokenizer)."
-            )
         rust.no_padding()
         rust.no_truncation()
         self.rust = rust
-        self.special_tokens = _register_special_tokens(rust, special_tokens or {})
-        self.cls_id, self.sep_id, self.pad_id, self.unk_id, self.mask_id = (
-            token and rust.token_to_id(token) for token in self.special_tokens.values()
-        )
-        self.vocab = _in_id_order(rust.get_vocab(with_added_tokens=True))
+        self.special_tokens = _register(rust, special_tokens or {})
+        ids = {
+            part.removesuffix("_token"): token and rust.token_to_id(token)
+            for part, token in self.special_tokens.items()
+        }
+        self.cls_id, self.sep_id, self.pad_id = ids["cls"], ids["sep"], ids["pad"]
+        self.unk_id, self.mask_id = ids["unk"], ids["mask"]
+        self.bos_id, self.eos_id = ids["bos"], ids["eos"]
+        self.vocab = _in_id_order(rust)
         self.vocab_size = len(self.vocab)
         self.max_length = max_length
         normalizer = rust.normalizer
@@ -91,57 +95,100 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder) -> "Tokenizer":
-        """Reads tokenizer.json, else vocab.txt, with tokenizer_config.json beside either.
+        """Reads the tokenizer files of a Hugging Face model folder (files.py says which).
 
-        Where tokenizer_config.json sets `do_lower_case`, `strip_accents` or
-        `tokenize_chinese_chars`, it wins over tokenizer.json, as it does in `transformers`.
+        Where tokenizer_config.json sets `do_lower_case`, `strip_accents`,
+        `tokenize_chinese_chars` or `add_prefix_space`, it wins over tokenizer.json, as it does in
+        `transformers`.
 
         Args:
-            folder: str or Path, a Hugging Face model folder.
+            folder: str or Path.
 
         Raises:
             InputError: a file is missing or cannot be used; the text says which and why.
         """
         folder = Path(folder)
-        config = _read_config(folder)
-        if (folder / "tokenizer.json").is_file():
-            rust = _read_tokenizer_json(folder / "tokenizer.json", config)
-        elif (folder / "vocab.txt").is_file():
-            rust = _read_vocab_txt(folder, config)
-        else:
-            raise InputError(
-                f"Expected tokenizer.json or vocab.txt in {folder}; {_contents(folder)}."
-            )
+        config = files.read_config(folder)
+        rust = files.read_rust(folder, config)
         length = config.get("model_max_length")
         is_sane = isinstance(length, int) and 0 < length <= MAX_SANE_LENGTH
         try:
-            return cls(rust, _special_token_names(config), length if is_sane else None)
+            return cls(rust, special_tokens.given_names(config), length if is_sane else None)
         except InputError as error:
             raise InputError(f"{folder}: {error}") from None
 
+    @cached_property
+    def form(self) -> Form:
+        return Form.from_rust(self.rust)
+
+    def special_id(self, part: str) -> int:
+        """The id of a special token that the caller cannot do without.
+
+        Args:
+            part: "mask_token", "pad_token" and so on.
+
+        Raises:
+            InputError: this tokenizer has none.
+        """
+        token = self.special_tokens[part]
+        if token is None:
+            there = ", ".join(filter(None, self.special_tokens.values())) or "no special tokens"
+            raise InputError(
+                f"Expected a tokenizer with a {part}, this one has {there}. Add "
+                f"one to the vocabulary and name it in tokenizer_config.json ({part})."
+            )
+        return self.rust.token_to_id(token)
+
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens added; runs on all cores."""
-        if isinstance(texts, str):
-            raise TypeError(f"Expected a sequence of texts, got one str: pass [{texts[:20]!r}].")
-        texts = list(texts)
         ids = []
-        for start in range(0, len(texts), TEXTS_PER_CALL):
-            chunk = texts[start : start + TEXTS_PER_CALL]
+        for chunk in _chunks(texts):
             encodings = self.rust.encode_batch_fast(chunk, add_special_tokens=False)
             ids.extend(encoding.ids for encoding in encodings)
         return ids
 
+    def encode(self, texts: Sequence[str | Sequence[str]]) -> list[Encoding]:
+        """Ids, offsets and word numbers of each text; runs on all cores.
+
+        Args:
+            texts: strings, or each a sequence of words. Byte-level models have a token of their own
+                for a word after a space: words given as such are read as after one, all of them.
+        """
+        encoded = []
+        for chunk in _chunks(texts):
+            is_split = not isinstance(chunk[0], str)
+            if any(isinstance(text, str) is is_split for text in chunk):
+                raise TypeError("Expected all texts as str, or all as words; got some of each.")
+            rust = self._rust_for_words if is_split else self.rust
+            chunk = [list(text) for text in chunk] if is_split else chunk
+            encoded.extend(
+                Encoding(encoding.ids, encoding.offsets, encoding.word_ids)
+                for encoding in rust.encode_batch(
+                    chunk, is_pretokenized=is_split, add_special_tokens=False
+                )
+            )
+        return encoded
+
+    @cached_property
+    def _rust_for_words(self) -> tokenizers.Tokenizer:
+        """For texts given as words: a byte-level tokenizer that puts a space before each."""
+        if not isinstance(self.rust.pre_tokenizer, pre_tokenizers.ByteLevel):
+            return self.rust
+        return files.with_prefix_space(self.rust, True)
+
     def tokenize(self, text: str) -> list[str]:
-        """The word pieces of one text, as they stand in the vocabulary."""
+        """The pieces of one text, as they stand in the vocabulary."""
         return self.rust.encode(text, add_special_tokens=False).tokens
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
-        """The text of token ids: pieces joined, blanks before punctuation taken out."""
+        """The text of token ids: pieces joined as the tokenizer's decoder does."""
         return self.rust.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens)
 
     def save(self, folder) -> None:
-        """Writes tokenizer.json, vocab.txt, tokenizer_config.json and special_tokens_map.json.
+        """Writes tokenizer.json, tokenizer_config.json, special_tokens_map.json and vocabulary.
 
+        The vocabulary stands in tokenizer.json, and for tools that want it plain in vocab.txt
+        (WordPiece) or vocab.json and merges.txt (byte-pair encoding).
         `transformers.AutoTokenizer` and `Tokenizer.from_folder` read them back to the same ids.
 
         Args:
@@ -150,165 +197,61 @@ class Tokenizer:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.rust.save(str(folder / "tokenizer.json"))
-        lines = "".join(f"{token}\n" for token in self.vocab)
-        (folder / "vocab.txt").write_text(lines, encoding="utf-8", newline="\n")
-        config = {"tokenizer_class": _transformers_class(self.rust), **self.special_tokens}
+        if isinstance(self.rust.model, models.WordPiece):
+            lines = "".join(f"{token}\n" for token in self.vocab)
+            (folder / "vocab.txt").write_text(lines, encoding="utf-8", newline="\n")
+        elif isinstance(self.rust.model, models.BPE):
+            self.rust.model.save(str(folder))
+        present = {part: token for part, token in self.special_tokens.items() if token}
+        files.write_json(folder / "tokenizer_config.json", self._transformers_settings(present))
+        files.write_json(folder / "special_tokens_map.json", present)
+
+    def _transformers_settings(self, special_tokens: dict) -> dict:
+        """tokenizer_config.json: what `transformers` must know beside tokenizer.json."""
+        settings = {"tokenizer_class": _transformers_class(self.rust), **special_tokens}
+        # A null keeps transformers from adding BERT's [MASK] to a vocabulary without it.
+        settings.setdefault("mask_token", None)
         if self.lowercase is not None:
-            config["do_lower_case"] = self.lowercase
-            config["strip_accents"] = self.strip_accents
-            config["tokenize_chinese_chars"] = self.tokenize_chinese_chars
+            settings["do_lower_case"] = self.lowercase
+            settings["strip_accents"] = self.strip_accents
+            settings["tokenize_chinese_chars"] = self.tokenize_chinese_chars
         if self.max_length:
-            config["model_max_length"] = self.max_length
-        present = {name: token for name, token in self.special_tokens.items() if token}
-        _write_json(folder / "tokenizer_config.json", config)
-        _write_json(folder / "special_tokens_map.json", present)
+            settings["model_max_length"] = self.max_length
+        if self.form.segments == (0, 0) or self.form.num_special() == 0:
+            settings["model_input_names"] = ["input_ids", "attention_mask"]
+        return settings
 
 
-def _register_special_tokens(rust, names) -> dict:
-    """Makes Rust match the special tokens in texts; returns all their names."""
-    names = SPECIAL_TOKENS | names
-    missing = [names[name] for name in REQUIRED_TOKENS if rust.token_to_id(names[name]) is None]
-    if missing:
-        raise InputError(
-            f"The vocabulary lacks the special token(s) {', '.join(missing)}. Add them to it, or "
-            "give the names it has for them in tokenizer_config.json (cls_token, sep_token, "
-            "pad_token, unk_token)."
-        )
-    if names["mask_token"] and rust.token_to_id(names["mask_token"]) is None:
-        names["mask_token"] = None
-    rust.add_special_tokens([token for token in names.values() if token])
-    rust.model.unk_token = names["unk_token"]
+def _chunks(texts: Sequence) -> Iterator[list]:
+    if isinstance(texts, str):
+        raise TypeError(f"Expected a sequence of texts, got one str: pass [{texts[:20]!r}].")
+    texts = list(texts)
+    for start in range(0, len(texts), TEXTS_PER_CALL):
+        yield texts[start : start + TEXTS_PER_CALL]
+
+
+def _register(rust: tokenizers.Tokenizer, given: dict) -> dict[str, str | None]:
+    names = special_tokens.resolve(rust, given)
+    special_tokens.register(rust, names)
     return names
 
 
-def _in_id_order(vocab: dict) -> list[str]:
+def _in_id_order(rust: tokenizers.Tokenizer) -> list[str]:
     """The tokens by id; the ids must be 0 to V - 1, the rows of the embedding."""
+    vocab = rust.get_vocab(with_added_tokens=True)
     tokens = sorted(vocab, key=vocab.get)
+    has_lines = isinstance(rust.model, models.WordPiece)
     for expected, token in enumerate(tokens):
         if vocab[token] != expected:
             raise InputError(
                 f"Expected token ids from 0 to {len(tokens) - 1} without gaps, got "
                 f"{vocab[token]} for {token!r} where {expected} was due."
             )
-        if "\n" in token or "\r" in token:
+        if has_lines and ("\n" in token or "\r" in token):
             raise InputError(
                 f"Token {token!r} (id {expected}) holds a line break, which vocab.txt cannot "
                 "keep. Take it out of the vocabulary."
             )
-    return tokens
-
-
-def _contents(folder: Path) -> str:
-    if not folder.is_dir():
-        return "there is no such folder"
-    return "it holds " + (", ".join(sorted(path.name for path in folder.iterdir())) or "no files")
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of JSON or of UTF-8
-        raise InputError(f"{path} is not valid JSON in UTF-8: {error}.") from None
-    if not isinstance(content, dict):
-        raise InputError(f"Expected a JSON object in {path}, got {type(content).__name__}.")
-    return content
-
-
-def _write_json(path: Path, content: dict) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8")
-
-
-def _read_config(folder: Path) -> dict:
-    """tokenizer_config.json over special_tokens_map.json; both may be missing."""
-    config = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            config |= _read_json(folder / name)
-    return config
-
-
-def _token_text(token) -> str:
-    """Folders spell a special token as its text or as a dict of an `AddedToken`."""
-    return token["content"] if isinstance(token, dict) else token
-
-
-def _special_token_names(config: dict) -> dict:
-    names = {name: _token_text(config[name]) for name in SPECIAL_TOKENS if config.get(name)}
-    # An explicit null says that there is none; only the mask may be missing.
-    if config.get("mask_token", "") is None:
-        names["mask_token"] = None
-    return names
-
-
-def _read_tokenizer_json(path: Path, config: dict) -> tokenizers.Tokenizer:
-    parts = _read_json(path)
-    normalizer = parts.get("normalizer") or {}
-    is_bert = normalizer.get("type") == "BertNormalizer"
-    if is_bert and config.get("tokenizer_class") not in GENERIC_CLASSES:
-        for ours, theirs in NORMALIZER_KEYS.items():
-            normalizer[theirs] = config.get(ours, normalizer.get(theirs))
-    try:
-        return tokenizers.Tokenizer.from_str(json.dumps(parts))
-    except Exception as error:  # tokenizers raises the bare class
-        raise InputError(f"{path} is not a tokenizer that `tokenizers` reads: {error}.") from None
-
-
-def _read_vocab_txt(folder: Path, config: dict) -> tokenizers.Tokenizer:
-    """BERT's tokenizer around vocab.txt, a token on each line (google-research/bert)."""
-    vocab = {token: token_id for token_id, token in enumerate(_read_lines(folder / "vocab.txt"))}
-    names = SPECIAL_TOKENS | _special_token_names(config)
-    rust = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token=names["unk_token"]))
-    rust.normalizer = normalizers.BertNormalizer(
-        lowercase=config.get("do_lower_case", True),
-        strip_accents=config.get("strip_accents"),
-        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-    )
-    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    rust.decoder = decoders.WordPiece()
-    cls_token, sep_token = names["cls_token"], names["sep_token"]
-    if cls_token in vocab and sep_token in vocab:
-        rust.post_processor = processors.TemplateProcessing(
-            single=f"{cls_token}:0 $A:0 {sep_token}:0",
-            pair=f"{cls_token}:0 $A:0 {sep_token}:0 $B:1 {sep_token}:1",
-            special_tokens=[(cls_token, vocab[cls_token]), (sep_token, vocab[sep_token])],
-        )
-    _add_tokens(rust, folder, config)
-    return rust
-
-
-def _add_tokens(rust, folder: Path, config: dict) -> None:
-    """Tokens beyond vocab.txt get the next ids, in the order that transformers gives them."""
-    added = config.get("added_tokens_decoder")
-    if added is None and (folder / "added_tokens.json").is_file():
-        raise InputError(
-            f"{folder} adds tokens to vocab.txt in added_tokens.json alone, which kbert does not "
-            "read. Load the folder with transformers.AutoTokenizer and save it: that writes "
-            "tokenizer.json."
-        )
-    for token_id in sorted(added or {}, key=int):
-        rust.add_tokens([tokenizers.AddedToken(**added[token_id])])
-    extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
-    extra = extra.values() if isinstance(extra, dict) else extra
-    rust.add_special_tokens([_token_text(token) for token in extra])
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8 (byte {error.start}: {error.reason}). Convert it to UTF-8."
-        ) from None
-    # Not splitlines: bert-base-chinese has U+2028 as a token.
-    tokens = text.removesuffix("\n").split("\n")
-    twice = [token for token, count in Counter(tokens).items() if count > 1]
-    if twice:
-        lines = [number for number, token in enumerate(tokens, start=1) if token == twice[0]]
-        raise InputError(
-            f"{path} holds {len(twice)} token(s) more than once, such as {twice[0]!r} on lines "
-            f"{', '.join(map(str, lines[:5]))}. Each token has one id: make them unique."
-        )
     return tokens
 
 
@@ -320,7 +263,7 @@ def _transformers_class(rust) -> str:
         normalizer.get("type") == "BertNormalizer"
         and normalizer["clean_text"]
         and pre_tokenizer.get("type") == "BertPreTokenizer"
-        and parts["model"]["continuing_subword_prefix"] == "##"
-        and parts["model"]["max_input_chars_per_word"] == 100
+        and parts["model"].get("continuing_subword_prefix") == "##"
+        and parts["model"].get("max_input_chars_per_word") == 100
     )
     return "BertTokenizer" if is_bert else "PreTrainedTokenizerFast"

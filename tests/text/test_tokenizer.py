@@ -349,16 +349,6 @@ def test_tokenizing_imports_neither_tensorflow_nor_keras():
 # Errors
 
 
-def test_a_folder_without_tokenizer_files_lists_what_is_there(tmp_path):
-    (tmp_path / "vocab.json").touch()
-    (tmp_path / "merges.txt").touch()
-    with pytest.raises(
-        InputError,
-        match=r"Expected tokenizer.json or vocab.txt in .*; it holds merges.txt, vocab.json\.",
-    ):
-        Tokenizer.from_folder(tmp_path)
-
-
 def test_an_empty_or_missing_folder_is_told(tmp_path):
     with pytest.raises(InputError, match="it holds no files"):
         Tokenizer.from_folder(tmp_path)
@@ -401,20 +391,6 @@ def test_a_broken_tokenizer_json_is_told(content, message, tmp_path):
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(InputError, match=message):
         Tokenizer.from_folder(tmp_path)
-
-
-@pytest.mark.parametrize(("name", "kind"), [("roberta-base", "BPE"), ("t5-small", "Unigram")])
-def test_a_model_that_is_not_word_piece_is_told(name, kind, data_dir):
-    with pytest.raises(
-        InputError, match=f"{name}: .*got {kind}: this release serves WordPiece only"
-    ):
-        Tokenizer.from_folder(data_dir / "vocab" / name)
-
-
-def test_added_tokens_in_a_file_of_their_own_are_told(tmp_path):
-    folder = write_folder(tmp_path, TINY, added_tokens={"<e1>": 12})
-    with pytest.raises(InputError, match="added_tokens.json alone, which kbert does not read"):
-        Tokenizer.from_folder(folder)
 
 
 def test_ids_with_gaps_are_told():
