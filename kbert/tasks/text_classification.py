@@ -11,7 +11,6 @@ from kbert.errors import InputError
 from kbert.heads.classification import classification
 from kbert.inputs.batches import batched_dataset
 from kbert.inputs.packer import Packer, Row
-from kbert.text.form import Form
 from kbert.weights import names
 
 NAME = "text-classification"
@@ -104,7 +103,7 @@ class TextClassification:
 
     def packer(self, tokenizer) -> Packer:
         """[CLS] text [SEP], or the form that the model has, cut to `max_length`."""
-        return Packer(Form.from_rust(tokenizer.rust), tokenizer.pad_id, self.max_length)
+        return Packer(tokenizer.form, tokenizer.pad_id, self.max_length)
 
     def rows(self, texts: Sequence[str], tokenizer) -> list[Row]:
         """Texts → packed rows."""
