@@ -1,4 +1,4 @@
-"""The tokenizer as TensorFlow operations, for the graph that a server runs.
+"""WordPiece as TensorFlow operations.
 
 BERT's text normalisation (Devlin et al. 2018, `BasicTokenizer`) looks at one character at a
 time: it drops it, or writes a few others for it. So the Rust tokenizer is asked what it makes of
@@ -15,8 +15,7 @@ vocabulary holds both; no published BERT vocabulary that kbert is tested with do
 
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import flatbuffers
 import numpy as np
@@ -24,6 +23,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from kbert.errors import InputError
+from kbert.text.in_graph.characters import all_characters, double_array, normalize_each, trie
 from kbert.text.tokenizer import Tokenizer
 
 # Unicode's private use areas. Their characters are no punctuation and no white space to either
@@ -33,24 +33,6 @@ PRIVATE_USE = [*range(0xE000, 0xF900), *range(0xF0000, 0xFFFFE)]
 ASCII_PUNCTUATION = r"!-/:-@\[-`{-~"
 MAX_REPETITION = 1000  # of RE2
 MAX_PIECE_BYTES = 256  # of TensorFlow Text (fast_wordpiece_tokenizer_utils.h)
-CHUNK = 2048  # code points that Rust is asked about at once; the surrogates are one such chunk
-SURROGATES = 0xD800
-
-
-def in_graph(tokenizer: Tokenizer) -> "InGraphWordPiece":
-    """The same tokenizer as TensorFlow operations; built in seconds, called in microseconds.
-
-    Args:
-        tokenizer: with BERT's normaliser and pre-tokenizer, as every BERT folder has them.
-
-    Returns:
-        A `tf.Module` to call inside a `tf.function`. It can be saved in a SavedModel, which then
-        loads where only `tensorflow` and `tensorflow_text` are installed.
-
-    Raises:
-        InputError: the tokenizer has a part with no form in the graph; the text says which.
-    """
-    return InGraphWordPiece(tokenizer)
 
 
 class InGraphWordPiece(tf.Module):
@@ -172,18 +154,11 @@ def _cut_by_tensorflow(alphabet: set[str]) -> list[str]:
     return [c for c, length in zip(characters, lengths, strict=True) if length > 1]
 
 
-def _all_characters() -> Iterator[list[str]]:
-    """Every character of Unicode, CHUNK at a time."""
-    for first in range(0, 0x110000, CHUNK):
-        if first != SURROGATES:
-            yield [chr(code) for code in range(first, first + CHUNK)]
-
-
 def _word_boundaries(tokenizer: Tokenizer, written: dict, unknown: str) -> dict[str, str]:
     """White space and punctuation as Rust's pre-tokenizer sees them: how the graph writes them."""
     pieces = set(tokenizer.vocab)
     boundaries = {}
-    for characters in _all_characters():
+    for characters in all_characters():
         text = "a".join(["", *characters, ""])
         words = [word for word, _ in tokenizer.rust.pre_tokenizer.pre_tokenize_str(text)]
         for character in set(characters).difference("".join(words)):
@@ -194,14 +169,6 @@ def _word_boundaries(tokenizer: Tokenizer, written: dict, unknown: str) -> dict[
             elif not character.isascii():  # at ASCII's, TensorFlow Text cuts by itself
                 boundaries[character] = f" {written[character]} "
     return boundaries
-
-
-def _normalize(normalizer, characters: list[str]) -> list[str]:
-    """What Rust's normaliser makes of each character."""
-    if "|" in characters:
-        return [normalizer.normalize_str(character) for character in characters]
-    # All at once, parted by a character that no other becomes.
-    return normalizer.normalize_str("|".join(characters)).split("|")
 
 
 def _normalizer_model(normalizer, written: dict, unknown: str, special: Iterable) -> tf.Tensor:
@@ -228,8 +195,8 @@ def _normalizer_model(normalizer, written: dict, unknown: str, special: Iterable
     of_code = np.full(0x110000, value(unknown), np.int32)
     for character, image in written.items():
         of_code[ord(character)] = value(image) if image != character else 0
-    for characters in _all_characters():
-        pairs = zip(characters, _normalize(normalizer, characters), strict=True)
+    for characters in all_characters():
+        pairs = zip(characters, normalize_each(normalizer, characters), strict=True)
         for character, normalized in pairs:
             if normalized != character:
                 image = "".join(written.get(c, unknown) for c in normalized)
@@ -237,10 +204,10 @@ def _normalizer_model(normalizer, written: dict, unknown: str, special: Iterable
     for character in special:
         of_code[ord(character)] = value(f" {character} ")
     broken = int(of_code[0xFFFD]) or value("\ufffd")
-    trie = _double_array(*_trie(of_code, broken))
+    units = double_array(*trie(of_code, broken))
 
-    builder = flatbuffers.Builder(trie.nbytes + len(pool))
-    trie_offset = builder.CreateNumpyVector(trie)
+    builder = flatbuffers.Builder(units.nbytes + len(pool))
+    trie_offset = builder.CreateNumpyVector(units)
     pool_offset = builder.CreateByteVector(bytes(pool))
     builder.StartObject(4)  # slot 0 tells how the table was made; nothing reads it
     builder.PrependUOffsetTRelativeSlot(1, trie_offset, 0)
@@ -248,70 +215,3 @@ def _normalizer_model(normalizer, written: dict, unknown: str, special: Iterable
     builder.PrependUOffsetTRelativeSlot(3, pool_offset, 0)
     builder.Finish(builder.EndObject())
     return tf.constant(np.frombuffer(builder.Output(), np.uint8))
-
-
-def _trie(of_code: np.ndarray, broken: int) -> tuple[list, int]:
-    """A trie over UTF-8 in which equal subtrees are one.
-
-    Args:
-        of_code: int32 (0x110000,), the value of each code point, 0 for none.
-        broken: the value of byte sequences that are not a character.
-
-    Returns:
-        (nodes, root): a list of (value, edges), edges being (byte, number of a node), and the
-        number of the root.
-    """
-    nodes = {}
-
-    def number(value, edges=()) -> int:
-        return nodes.setdefault((int(value), tuple(edges)), len(nodes))
-
-    of_prefix, of_row = {}, {}
-    for first in range(128, len(of_code), 64):  # 64 characters share all bytes but the last
-        if SURROGATES <= first < SURROGATES + CHUNK:
-            continue
-        row = of_code[first : first + 64]
-        if row.tobytes() not in of_row:
-            edges = [(0x80 | i, number(row[i])) for i in np.flatnonzero(row).tolist()]
-            of_row[row.tobytes()] = number(broken, edges)
-        of_prefix[chr(first).encode()[:-1]] = of_row[row.tobytes()]
-    for length in (3, 2):
-        longer = defaultdict(list)
-        for prefix in sorted(prefix for prefix in of_prefix if len(prefix) == length):
-            longer[prefix[:-1]].append((prefix[-1], of_prefix[prefix]))
-        of_prefix |= {prefix: number(broken, edges) for prefix, edges in longer.items()}
-    edges = {byte: number(of_code[byte]) for byte in range(1, 128) if of_code[byte]}
-    edges |= dict.fromkeys(range(128, 256), number(broken))
-    edges |= {prefix[0]: node for prefix, node in of_prefix.items() if len(prefix) == 1}
-    root = number(0, edges.items())
-    return list(nodes), root
-
-
-def _double_array(nodes: list, root: int) -> np.ndarray:
-    """The trie as darts-clone lays it out (github.com/s-yata/darts-clone, darts.h), uint32.
-
-    A node has a base of its own. The unit at base ^ byte is its child for that byte, the one at
-    base, if 0x100 is set in the node, its value with bit 31. A node's unit holds its byte and,
-    from bit 10, its index ^ its base. The root is at 0.
-    """
-    base_of, taken = {}, {0}
-    index = 1
-    for node in sorted(range(len(nodes)), key=lambda node: -len(nodes[node][1])):
-        value, edges = nodes[node]
-        labels = [0] * bool(value) + [byte for byte, _ in edges]
-        while (base := index ^ labels[0]) in base_of or any(base ^ b in taken for b in labels):
-            index += 1
-        base_of[base] = node
-        taken.update(base ^ label for label in labels)
-    base_of = {node: base for base, node in base_of.items()}
-
-    units = np.zeros((max(taken) | 255) + 1, np.uint32)
-    units[0] = base_of[root] << 10
-    for node, (value, edges) in enumerate(nodes):
-        base = base_of[node]
-        if value:
-            units[base] = value | 1 << 31
-        for byte, child in edges:
-            has_value = 0x100 * bool(nodes[child][0])
-            units[base ^ byte] = byte | has_value | (base ^ byte ^ base_of[child]) << 10
-    return units
