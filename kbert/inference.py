@@ -8,7 +8,8 @@ import numpy as np
 
 from kbert.inputs.batches import in_input_order, sorted_batches
 
-# Texts that are sorted by length together: memory stays constant however many come.
+# Texts, or windows of long ones, that are sorted by length together: memory stays constant
+# however many come.
 WINDOW = 8192
 
 
@@ -39,7 +40,15 @@ class Predictor:
         """Texts → logits, float32 (N, C)."""
         if not texts:
             return np.zeros((0, *self.output_shape), np.float32)
-        rows = self.task.rows(texts, self.tokenizer)
+        windows = self.task.windows(texts, self.tokenizer)
+        numbers, outputs = [], []
+        while part := list(islice(windows, WINDOW)):
+            numbers += [number for number, _ in part]
+            outputs.append(self._outputs([row for _, row in part]))
+        return self.task.merged(np.concatenate(outputs), np.array(numbers))
+
+    def _outputs(self, rows) -> np.ndarray:
+        """Packed rows → what the model gives for each, computed from short to long."""
         packer = self.task.packer(self.tokenizer)
         # XLA compiles each length, so JAX gets the few of the ladder; the others take any.
         any_length = range(1, packer.max_length + 1)

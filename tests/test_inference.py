@@ -1,5 +1,7 @@
 """Answers come in the order of the texts, whatever order they are computed in."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
@@ -42,6 +44,33 @@ def test_logits_are_those_of_the_model(tiny_dir, texts):
     logits = kbert.Predictor(model, task, loaded.tokenizer, batch_size=8).logits(texts)
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
+
+
+def test_a_long_text_is_answered_by_the_mean_of_its_windows(tiny_dir, texts, monkeypatch):
+    loaded = kbert.load(tiny_dir, dtype="float32")
+    task = kbert.TextClassification(tuple("abcdefg"), max_length=23, stride=5)
+    model = task.model(loaded.encoder)
+    randomize(model)
+    predictor = kbert.Predictor(model, task, loaded.tokenizer, batch_size=8)
+    texts = [*texts, " ".join(texts)]
+    monkeypatch.setattr(inference, "WINDOW", 17)  # which parts the windows of a text
+    answers = list(predictor(texts))
+    assert len(answers) == len(texts)
+    whole = [len(ids) <= 21 for ids in loaded.tokenizer(texts)]
+    assert 2 < sum(whole) < len(texts) - 1
+
+    cut = kbert.Predictor(model, replace(task, stride=None), loaded.tokenizer, batch_size=8)
+    for is_whole, alone, answer in zip(whole, cut(texts), answers, strict=True):
+        if is_whole:
+            assert answer["score"] == pytest.approx(alone["score"], abs=1e-5)
+    rows = [
+        row for number, row in task.windows(texts, loaded.tokenizer) if number == len(whole) - 1
+    ]
+    assert len(rows) > 20
+    logits = cut.function(task.packer(loaded.tokenizer).pad(rows, 23)).astype("float64")
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    assert answers[-1]["score"] == pytest.approx(probabilities.mean(0).max(), abs=1e-5)
+    assert answers[-1]["label"] == task.labels[probabilities.mean(0).argmax()]
 
 
 def test_texts_are_read_window_by_window(predictor, texts, monkeypatch):

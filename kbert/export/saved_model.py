@@ -79,8 +79,8 @@ def _served(model, task, tokenizer):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     def serving_default(text):
-        features = packer.pack_in_graph(module.tokenizer(text))
-        return task.serve(module.logits(**features))
+        ids = module.tokenizer(text)
+        return task.serve(task.logits_in_graph(module.logits, ids, tokenizer))
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")])
     def tokens(token_ids):

@@ -11,9 +11,11 @@ from kbert.errors import InputError
 from kbert.heads.classification import classification
 from kbert.inputs.batches import batched_dataset
 from kbert.inputs.packer import Packer, Row
+from kbert.inputs.windows import mean_of_windows, packed_windows
 from kbert.weights import names
 
 NAME = "text-classification"
+SMALLEST = 1e-37  # probability that a logarithm is taken of, within float32
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class TextClassification:
         labels: the C labels, in the order of the logits.
         text, label: the columns of a record.
         max_length: the longest input in tokens, with [CLS] and [SEP]; longer texts are cut.
+        stride: None, or how a longer text is answered whole: in windows of `max_length` that
+            share this many tokens with the next. Their probabilities are averaged. Training sees
+            the first `max_length` tokens of a text all the same.
         pooling: how a sequence becomes one vector, see `heads.pooling`.
         dropout: probability of dropping a value of that vector in training.
     """
@@ -34,6 +39,7 @@ class TextClassification:
     max_length: int = 128
     pooling: str = "pooler"
     dropout: float = 0.1
+    stride: int | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "labels", tuple(self.labels))
@@ -69,7 +75,8 @@ class TextClassification:
 
     def settings(self, encoder_settings: Mapping[str, Any]) -> dict:
         """`config.json` of a model with this head: the encoder's, with class and labels."""
-        own = {field: getattr(self, field) for field in ("text", "label", "max_length", "pooling")}
+        fields = ("text", "label", "max_length", "pooling", "stride")
+        own = {field: getattr(self, field) for field in fields}
         return {
             **encoder_settings,
             "architectures": ["BertForSequenceClassification"],
@@ -106,9 +113,56 @@ class TextClassification:
         return Packer(tokenizer.form, tokenizer.pad_id, self.max_length)
 
     def rows(self, texts: Sequence[str], tokenizer) -> list[Row]:
-        """Texts → packed rows."""
+        """Texts → packed rows, one for each: what is too long is cut."""
         pack = self.packer(tokenizer).pack
         return [pack(ids) for ids in tokenizer(texts)]
+
+    def windows(self, texts: Sequence[str], tokenizer) -> Iterator[tuple[int, Row]]:
+        """Texts → packed rows as answers need them: (number of the text, row), one or more each."""
+        if self.stride is None:
+            yield from enumerate(self.rows(texts, tokenizer))
+        else:
+            packer = self.packer(tokenizer)
+            for window, row in packed_windows(packer, tokenizer(texts), self.stride):
+                yield window.text, row
+
+    def merged(self, logits: np.ndarray, texts: np.ndarray) -> np.ndarray:
+        """Logits (W, C) of windows → of texts (N, C): the logarithm of the mean probabilities.
+
+        Args:
+            logits: those of the rows of `windows`.
+            texts: int (W,), the number of each row's text.
+        """
+        if self.stride is None:
+            return logits
+        shifted = logits.astype("float64") - logits.max(axis=-1, keepdims=True)
+        probabilities = np.exp(shifted)
+        probabilities /= probabilities.sum(axis=-1, keepdims=True)
+        mean = mean_of_windows(probabilities, texts)
+        return np.log(np.maximum(mean, SMALLEST)).astype(logits.dtype)
+
+    def logits_in_graph(self, logits, ids, tokenizer):
+        """`windows`, `logits` and `merged` as TensorFlow operations, for the served graph.
+
+        Args:
+            logits: the model as a function of features.
+            ids: int32 `tf.RaggedTensor` (N, None), the tokenizer's ids of texts.
+            tokenizer: its form and padding.
+
+        Returns:
+            float32 (N, C).
+        """
+        packer = self.packer(tokenizer)
+        if self.stride is None:
+            return logits(**packer.pack_in_graph(ids))
+        import tensorflow as tf
+
+        from kbert.inputs import windows_in_graph
+
+        found, features = windows_in_graph.packed_windows_in_graph(packer, ids, self.stride)
+        probabilities = tf.nn.softmax(tf.cast(logits(**features), tf.float32))
+        mean = windows_in_graph.mean_of_windows(probabilities, found.text)
+        return tf.math.log(tf.maximum(mean, SMALLEST))
 
     def check(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Raises an InputError if a record's text is no string or its label not the task's."""

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -105,6 +106,22 @@ def test_answers_are_a_string_and_float32(served):
 def test_token_ids_get_the_answers_of_their_texts(exported, served):
     assert_same(served["tokens"], exported.expected(["my cat", "dog"]))
     assert_same(served["padded"], exported.expected(["my cat", "dog"]))
+
+
+@TENSORFLOW_ONLY
+def test_long_texts_are_answered_in_windows(exported, texts, tmp_path):
+    import tensorflow as tf
+
+    task = replace(exported.task, max_length=23, stride=7)
+    version = kbert.export(exported.model, task, exported.tokenizer, tmp_path)
+    long = [*texts[-30:], " ".join(texts)]
+    served = tf.saved_model.load(str(version)).signatures["serving_default"]
+    found = served(text=tf.constant(long))["probabilities"].numpy()
+    logits = kbert.Predictor(exported.model, task, exported.tokenizer).logits(long)
+    np.testing.assert_allclose(found, np.exp(logits), rtol=0, atol=1e-5)
+    cut = exported.expected(long)["probabilities"]
+    assert np.abs(found - cut).max() > 0.01
+    assert served(text=tf.constant([], tf.string))["probabilities"].shape == (0, 5)
 
 
 def test_the_graph_asks_for_no_xla(exported):

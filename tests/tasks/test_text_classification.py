@@ -8,6 +8,7 @@ from harness import to_numpy
 
 import kbert
 from kbert import tasks
+from kbert.errors import InputError
 from kbert.weights import safetensors
 
 TASK = kbert.TextClassification(("b", "a", "ü"), max_length=23)
@@ -36,6 +37,17 @@ def test_settings_bring_the_task_back():
     assert list(settings["id2label"].items())[10] == ("10", "label 10")
     assert settings["label2id"]["label 10"] == 10
     assert settings["model_type"] == "bert"
+
+
+def test_settings_bring_the_stride_of_windows_back():
+    task = kbert.TextClassification(("a", "b"), stride=32)
+    assert tasks.from_settings(task.settings({"model_type": "bert"})) == task
+
+
+def test_a_stride_that_the_windows_cannot_take_is_refused(loaded):
+    task = kbert.TextClassification(("a", "b"), max_length=23, stride=21)
+    with pytest.raises(InputError, match=r"of 21 tokens \(max_length=23, text 0\), came 21: take"):
+        list(task.windows(["my cat"], loaded.tokenizer))
 
 
 def test_a_classifier_of_transformers_has_the_dropout_of_its_encoder():
