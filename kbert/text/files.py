@@ -12,6 +12,7 @@ tokenizer_config.json's `added_tokens_decoder` may add tokens.
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import tokenizers
@@ -88,6 +89,11 @@ def _read_tokenizer_json(path: Path, config: dict) -> tokenizers.Tokenizer:
     if normalizer.get("type") == "BertNormalizer" and not is_generic:
         for ours, theirs in NORMALIZER_KEYS.items():
             normalizer[theirs] = config.get(ours, normalizer.get(theirs))
+    model = parts.get("model") or {}
+    for number, merge in enumerate(model.get("merges") or [], start=1):
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        prefix = model.get("continuing_subword_prefix") or ""
+        _check_merge(pair, model["vocab"], f"{path}, merge {number}", prefix)
     try:
         rust = tokenizers.Tokenizer.from_str(json.dumps(parts))
     except Exception as error:  # tokenizers raises the bare class
@@ -103,7 +109,7 @@ def _read_vocab_txt(folder: Path, config: dict) -> tokenizers.Tokenizer:
     path = folder / "vocab.txt"
     # Not splitlines: bert-base-chinese has U+2028 as a token.
     tokens = _read_text(path).removesuffix("\n").split("\n")
-    _check_twice(tokens, path, "on lines", first=1)
+    _check_twice(tokens, path, "lines")
     vocab = {token: token_id for token_id, token in enumerate(tokens)}
     names = special_tokens.BERT | special_tokens.given_names(config)
     rust = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token=names["unk_token"]))
@@ -121,10 +127,7 @@ def _read_vocab_json(folder: Path, config: dict) -> tokenizers.Tokenizer:
     """GPT-2's byte-pair encoding (openai/gpt-2, encoder.py), with RoBERTa's ends if it has them."""
     path = folder / "vocab.json"
     vocab = _read_json(path)
-    wrong = [token for token, token_id in vocab.items() if type(token_id) is not int]
-    if wrong:
-        raise InputError(f"{path}: expected an id for each token, got {vocab[wrong[0]]!r}.")
-    _check_twice(vocab.values(), path, "an id, for", [repr(token) for token in vocab])
+    _check_ids(vocab, path)
     whole = [token for token in vocab if token.endswith("</w>")]
     if whole:
         raise InputError(
@@ -151,7 +154,7 @@ def _read_vocab_json(folder: Path, config: dict) -> tokenizers.Tokenizer:
 
 
 def _read_merges(path: Path, vocab: dict) -> list[tuple[str, str]]:
-    """A merge on each line: two tokens, both of the vocabulary, as is what they make."""
+    """A merge on each line."""
     merges = []
     for number, line in enumerate(_read_text(path).split("\n"), start=1):
         if not line or (number == 1 and line.startswith("#version")):
@@ -159,14 +162,20 @@ def _read_merges(path: Path, vocab: dict) -> list[tuple[str, str]]:
         pair = tuple(line.split(" "))
         if len(pair) != 2:
             raise InputError(f"{path}, line {number}: expected two tokens, got {line!r}.")
-        lacking = [token for token in (*pair, "".join(pair)) if token not in vocab]
-        if lacking:
-            raise InputError(
-                f"{path}, line {number}: the merge {line!r} names {lacking[0]!r}, which vocab.json "
-                "does not have. The two files belong to different tokenizers."
-            )
+        _check_merge(pair, vocab, f"{path}, line {number}")
         merges.append(pair)
     return merges
+
+
+def _check_merge(pair: Sequence[str], vocab: dict, where: str, prefix: str = "") -> None:
+    """Raises InputError unless the vocabulary has both tokens of a merge and what they make."""
+    left, right = pair
+    lacking = [t for t in (left, right, left + right.removeprefix(prefix)) if t not in vocab]
+    if lacking:
+        raise InputError(
+            f"{where}: the merge '{left} {right}' names {lacking[0]!r}, which the vocabulary does "
+            "not have. They belong to different tokenizers."
+        )
 
 
 def _model_file(folder: Path) -> Path | None:
@@ -203,7 +212,7 @@ def _add_tokens(rust: tokenizers.Tokenizer, folder: Path, config: dict) -> None:
             )
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
     extra = extra.values() if isinstance(extra, dict) else extra
-    rust.add_special_tokens([token_text(token) for token in extra])
+    special_tokens.add(rust, [token_text(token) for token in extra])
 
 
 def _contents(folder: Path) -> str:
@@ -214,7 +223,7 @@ def _contents(folder: Path) -> str:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is not UTF-8 (byte {error.start}: {error.reason}). Convert it to UTF-8."
@@ -223,8 +232,7 @@ def _read_text(path: Path) -> str:
 
 def _read_json(path: Path) -> dict:
     def unique(pairs: list) -> dict:
-        keys = [key for key, _ in pairs]
-        _check_twice(keys, path, "as entries")
+        _check_twice([key for key, _ in pairs], path, "places")
         return dict(pairs)
 
     try:
@@ -238,14 +246,24 @@ def _read_json(path: Path) -> dict:
     return content
 
 
-def _check_twice(tokens, path: Path, where: str, places=None, first: int = 0) -> None:
-    """Raises InputError if an entry stands more than once, and says where."""
-    tokens = list(tokens)
+def _check_twice(tokens: list, path: Path, what: str) -> None:
+    """Raises InputError if a token stands more than once, and says where."""
     twice = [token for token, count in Counter(tokens).items() if count > 1]
     if twice:
-        places = places or range(first, first + len(tokens))
-        found = [str(p) for p, token in zip(places, tokens, strict=True) if token == twice[0]]
+        numbers = [number for number, token in enumerate(tokens, start=1) if token == twice[0]]
         raise InputError(
-            f"{path} holds {len(twice)} token(s) more than once, such as {twice[0]!r} {where} "
-            f"{', '.join(found[:5])}. Each token has one id: make them unique."
+            f"{path} holds {len(twice)} token(s) more than once, such as {twice[0]!r} on {what} "
+            f"{', '.join(map(str, numbers[:5]))}. Each token has one id: make them unique."
         )
+
+
+def _check_ids(vocab: dict, path: Path) -> None:
+    """Raises InputError unless every token has an id of its own."""
+    tokens = {}
+    for token, token_id in vocab.items():
+        if type(token_id) is not int or token_id in tokens:
+            came = f"{token_id!r} for {token!r}"
+            if token_id in tokens:
+                came += f" and for {tokens[token_id]!r}"
+            raise InputError(f"{path}: expected an id of its own for each token, got {came}.")
+        tokens[token_id] = token

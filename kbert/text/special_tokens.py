@@ -4,6 +4,8 @@ A folder says so in tokenizer_config.json or special_tokens_map.json. Many of th
 not: there the names that a vocabulary has tell whose it is.
 """
 
+from collections.abc import Iterable
+
 import tokenizers
 from tokenizers import models, processors
 
@@ -112,11 +114,21 @@ def resolve(rust: tokenizers.Tokenizer, given: dict, path="") -> dict[str, str |
 
 def register(rust: tokenizers.Tokenizer, names: dict[str, str | None]) -> None:
     """Makes Rust find the special tokens in texts, and a WordPiece model its unknown token."""
-    rust.add_special_tokens(list(dict.fromkeys(filter(None, names.values()))))
+    add(rust, filter(None, names.values()))
     if isinstance(rust.model, models.WordPiece):
         rust.model.unk_token = names["unk_token"]
         if rust.post_processor is None:  # BERT has no other form
             rust.post_processor = bert_form(rust, names)
+
+
+def add(rust: tokenizers.Tokenizer, tokens: Iterable[str]) -> None:
+    """Makes tokens special; those that are added tokens already keep how they match."""
+    added = {token.content: token for token in rust.get_added_tokens_decoder().values()}
+    for content in dict.fromkeys(tokens):
+        token = added.get(content) or tokenizers.AddedToken(content, normalized=False)
+        if not token.special:
+            token.special = True
+            rust.add_tokens([token])
 
 
 def given_names(config: dict) -> dict[str, str | None]:

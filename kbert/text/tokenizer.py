@@ -23,6 +23,7 @@ from kbert.text.form import Form
 MAX_SANE_LENGTH = 1_000_000
 # Bounds the memory that Rust holds in encodings until their ids are taken out.
 TEXTS_PER_CALL = 10_000
+NO_PIECE = "\U0010fffd"  # private use: a character that no vocabulary has
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,14 @@ class Tokenizer:
             max_length: int or None, in tokens with the special ones.
 
         Raises:
-            InputError: a special token is not in the vocabulary, or the ids have gaps.
+            InputError: a special token is not in the vocabulary, the ids have gaps, or there is no
+                token for unknown text.
         """
         rust.no_padding()
         rust.no_truncation()
         self.rust = rust
         self.special_tokens = _register(rust, special_tokens or {})
+        _check_unknown(rust)
         ids = {
             part.removesuffix("_token"): token and rust.token_to_id(token)
             for part, token in self.special_tokens.items()
@@ -178,7 +181,7 @@ class Tokenizer:
 
     def tokenize(self, text: str) -> list[str]:
         """The pieces of one text, as they stand in the vocabulary."""
-        return self.rust.encode(text, add_special_tokens=False).tokens
+        return [self.vocab[i] for i in self.rust.encode(text, add_special_tokens=False).ids]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """The text of token ids: pieces joined as the tokenizer's decoder does."""
@@ -188,7 +191,7 @@ class Tokenizer:
         """Writes tokenizer.json, tokenizer_config.json, special_tokens_map.json and vocabulary.
 
         The vocabulary stands in tokenizer.json, and for tools that want it plain in vocab.txt
-        (WordPiece) or vocab.json and merges.txt (byte-pair encoding).
+        (WordPiece) or vocab.json and merges.txt (byte-pair encoding of bytes).
         `transformers.AutoTokenizer` and `Tokenizer.from_folder` read them back to the same ids.
 
         Args:
@@ -200,7 +203,7 @@ class Tokenizer:
         if isinstance(self.rust.model, models.WordPiece):
             lines = "".join(f"{token}\n" for token in self.vocab)
             (folder / "vocab.txt").write_text(lines, encoding="utf-8", newline="\n")
-        elif isinstance(self.rust.model, models.BPE):
+        elif isinstance(self.rust.pre_tokenizer, pre_tokenizers.ByteLevel):
             self.rust.model.save(str(folder))
         present = {part: token for part, token in self.special_tokens.items() if token}
         files.write_json(folder / "tokenizer_config.json", self._transformers_settings(present))
@@ -217,8 +220,13 @@ class Tokenizer:
             settings["tokenize_chinese_chars"] = self.tokenize_chinese_chars
         if self.max_length:
             settings["model_max_length"] = self.max_length
-        if self.form.segments == (0, 0) or self.form.num_special() == 0:
-            settings["model_input_names"] = ["input_ids", "attention_mask"]
+        if settings["tokenizer_class"] in files.GENERIC_CLASSES:
+            # A T5 in transformers stops at segment numbers, a GPT-2 reads them as words.
+            has_segments = self.form.num_special() and self.form.segments != (0, 0)
+            names = ["input_ids", *["token_type_ids"] * bool(has_segments), "attention_mask"]
+            settings["model_input_names"] = names
+        if self.form.suffix and self.form.suffix[-1] == self.cls_id:
+            settings["padding_side"] = "left"  # XLNet's heads in transformers read the last column
         return settings
 
 
@@ -234,6 +242,16 @@ def _register(rust: tokenizers.Tokenizer, given: dict) -> dict[str, str | None]:
     names = special_tokens.resolve(rust, given)
     special_tokens.register(rust, names)
     return names
+
+
+def _check_unknown(rust: tokenizers.Tokenizer) -> None:
+    try:
+        rust.encode(NO_PIECE)
+    except Exception as error:  # tokenizers raises the bare class
+        raise InputError(
+            f"Expected a tokenizer that has a token for unknown text; this one stops: {error}. "
+            'Name one of its vocabulary in tokenizer.json, as the model\'s "unk_id" or "unk_token".'
+        ) from None
 
 
 def _in_id_order(rust: tokenizers.Tokenizer) -> list[str]:

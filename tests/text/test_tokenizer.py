@@ -9,10 +9,18 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from transformers import AutoTokenizer, BertTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertTokenizerFast,
+    GPT2Tokenizer,
+    RobertaTokenizer,
+    T5Tokenizer,
+)
 
 import kbert
 from kbert.errors import InputError
+from kbert.text.form import Form
+from kbert.text.special_tokens import BERT
 from kbert.text.tokenizer import Tokenizer
 
 FAMILY = "\N{MAN}\u200d\N{WOMAN}\u200d\N{GIRL}\u200d\N{BOY}"
@@ -346,6 +354,133 @@ def test_tokenizing_imports_neither_tensorflow_nor_keras():
     assert run.stdout.strip() == "[]"
 
 
+def transformers_encodings(reference, texts, is_split=False) -> list[tuple]:
+    """What `Encoding` holds, as transformers gives it."""
+    found = reference(
+        texts,
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        is_split_into_words=is_split,
+    )
+    triples = zip(found["input_ids"], found["offset_mapping"], strict=True)
+    return [(ids, offsets, found.word_ids(row)) for row, (ids, offsets) in enumerate(triples)]
+
+
+def encodings(tokenizer, texts) -> list[tuple]:
+    return [(e.ids, e.offsets, e.words) for e in tokenizer.encode(texts)]
+
+
+def some_lines(data_dir) -> list[str]:
+    """Portuguese and English, both with what breaks tokenizers."""
+    return [*machado(data_dir)[::40], *banking()[::40], *TORTURE]
+
+
+@pytest.mark.parametrize("name", [*VOCABULARIES, "bert-base-chinese", "gpt2", "roberta-base", "t5"])
+def test_offsets_and_words_agree_with_transformers(name, data_dir):
+    classes = {"gpt2": GPT2Tokenizer, "roberta-base": RobertaTokenizer, "t5": T5Tokenizer}
+    folder = data_dir / "vocab" / ("t5-small" if name == "t5" else name)
+    tokenizer, read = Tokenizer.from_folder(folder), classes.get(name, BertTokenizerFast)
+    texts = [
+        *some_lines(data_dir),
+        "<s>a</s> b  <mask> c <pad><unk>",
+        "a<extra_id_0> <|endoftext|>",
+    ]
+    expected = transformers_encodings(read.from_pretrained(folder), texts)
+    assert mismatches(texts, expected, encodings(tokenizer, texts)) == []
+    assert [ids for ids, _, _ in expected] == tokenizer(texts)
+    # Words that begin a text or follow a bracket are read as after a space, as they must be.
+    is_byte_level = name in ("gpt2", "roberta-base")
+    settings = {"add_prefix_space": True} if is_byte_level else {}
+    words = [text.split(" ") for text in texts]
+    expected = transformers_encodings(read.from_pretrained(folder, **settings), words, True)
+    assert mismatches(words, expected, encodings(tokenizer, words)) == []
+
+
+def test_offsets_are_characters_of_the_original_text(uncased):
+    text = "\N{MAN}\N{EMOJI MODIFIER FITZPATRICK TYPE-4} Crédito É\u0301 [MASK]n"
+    (encoding,) = uncased.encode([text])
+    found = [text[start:end] for start, end in encoding.offsets]
+    assert [uncased.vocab[i] for i in encoding.ids] == [
+        "[UNK]",
+        "credit",
+        "##o",
+        "e",
+        "[MASK]",
+        "n",
+    ]
+    assert found == [text[:2], "Crédit", "o", "É", "[MASK]", "n"]
+    assert encoding.words == [0, 1, 1, 2, 3, 4]
+
+
+def test_words_that_were_given_keep_their_numbers_and_their_own_offsets(bertimbau):
+    (encoding,) = bertimbau.encode([["Quero", "um", "cartão!"]])
+    assert [bertimbau.vocab[i] for i in encoding.ids] == ["Quer", "##o", "um", "cartão", "!"]
+    assert encoding.words == [0, 0, 1, 2, 2]
+    assert encoding.offsets == [(0, 4), (4, 5), (0, 2), (0, 6), (6, 7)]
+    # A word of nothing that the vocabulary has, and an empty one, have no tokens.
+    assert bertimbau.encode([["a", "", "\u200b", "b"]])[0].words == [0, 3]
+
+
+def test_many_encodings_come_back_in_order(uncased, monkeypatch):
+    texts = banking()[:50]
+    words = [text.split() for text in texts]
+    expected = uncased.encode(texts), uncased.encode(words)
+    monkeypatch.setattr("kbert.text.tokenizer.TEXTS_PER_CALL", 7)
+    assert (uncased.encode(iter(texts)), uncased.encode(map(tuple, words))) == expected
+    assert uncased.encode([]) == []
+
+
+def test_the_form_is_that_of_the_model(uncased, data_dir):
+    assert uncased.form == Form(prefix=(101,), between=(102,), suffix=(102,), segments=(0, 1))
+    roberta = Tokenizer.from_folder(data_dir / "vocab" / "roberta-base")
+    assert roberta.form == Form(prefix=(0,), between=(2, 2), suffix=(2,), segments=(0, 0))
+
+
+def test_a_word_piece_tokenizer_without_a_form_gets_berts():
+    vocab = {token: token_id for token_id, token in enumerate(TINY)}
+    tokenizer = Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordPiece(vocab)))
+    assert tokenizer.form == Form(prefix=(2,), between=(3,), suffix=(3,), segments=(0, 1))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "roberta-base", "t5-small", "albert", "xlnet"])
+def test_every_kind_is_saved_for_kbert_and_transformers(name, data_dir, tmp_path):
+    tokenizer = Tokenizer.from_folder(data_dir / "vocab" / name)
+    tokenizer.max_length = 77
+    tokenizer.save(tmp_path)
+    again, reference = Tokenizer.from_folder(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    texts = [*some_lines(data_dir), "a <mask> b<s> <extra_id_3> <eop> <|endoftext|>"]
+    expected = encodings(tokenizer, texts)
+    assert mismatches(texts, expected, encodings(again, texts)) == []
+    assert mismatches(texts, expected, transformers_encodings(reference, texts)) == []
+    assert again.special_tokens == tokenizer.special_tokens and again.form == tokenizer.form
+    for part, token in tokenizer.special_tokens.items():
+        assert getattr(reference, part) == token
+    assert len(reference) == tokenizer.vocab_size and reference.model_max_length == 77
+    pair = reference("a", "b", return_token_type_ids=True)
+    joined = tokenizer.form.join(tokenizer(["a", "b"]))
+    assert (pair["input_ids"], pair["token_type_ids"]) == joined
+    has_segments = name in ("albert", "xlnet")
+    assert ("token_type_ids" in reference("a")) == has_segments
+    assert reference.padding_side == ("left" if name == "xlnet" else "right")
+
+
+def test_vocab_json_and_merges_txt_of_a_saved_folder_stand_alone(data_dir, tmp_path):
+    roberta = Tokenizer.from_folder(data_dir / "vocab" / "roberta-base")
+    roberta.save(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    again, texts = Tokenizer.from_folder(tmp_path), some_lines(data_dir)
+    assert mismatches(texts, encodings(roberta, texts), encodings(again, texts)) == []
+    assert again.form == roberta.form
+
+
+def test_a_special_token_keeps_how_it_matches(data_dir, tmp_path):
+    roberta = Tokenizer.from_folder(data_dir / "vocab" / "roberta-base")
+    roberta.save(tmp_path)
+    for tokenizer in (roberta, Tokenizer.from_folder(tmp_path)):
+        # The mask takes the spaces before it.
+        assert tokenizer.tokenize("a  <mask> b") == ["a", "<mask>", "Ġb"]
+
+
 # Errors
 
 
@@ -356,12 +491,52 @@ def test_an_empty_or_missing_folder_is_told(tmp_path):
         Tokenizer.from_folder(tmp_path / "absent")
 
 
-def test_missing_special_tokens_are_named(tmp_path):
+@pytest.mark.parametrize("token", ["[CLS]", "[SEP]", "[PAD]", "[UNK]"])
+def test_a_missing_special_token_is_named_with_the_way_out(token, tmp_path):
+    tokens = ["x" if there == token else there for there in TINY]
+    part = {name: part for part, name in BERT.items()}[token]
+    with pytest.raises(InputError) as caught:
+        Tokenizer.from_folder(write_folder(tmp_path, tokens))
+    assert str(caught.value) == (
+        f"{tmp_path}: The vocabulary lacks the special token(s) {token}. Add them to it, or give "
+        f"the names it has for them in tokenizer_config.json ({part}), such as "
+        f'{{"{part}": "<its name>"}}.'
+    )
+    write_folder(tmp_path, tokens, tokenizer_config={part: "x"})
+    assert Tokenizer.from_folder(tmp_path).special_tokens[part] == "x"
+
+
+def test_all_missing_special_tokens_are_named(tmp_path):
     tokens = [token for token in TINY if token not in ("[CLS]", "[PAD]")]
     with pytest.raises(InputError, match=r"lacks the special token\(s\) \[CLS\], \[PAD\]\. Add"):
         Tokenizer.from_folder(write_folder(tmp_path, tokens))
     with pytest.raises(InputError, match=r"lacks the special token\(s\) <s>"):
         Tokenizer.from_folder(write_folder(tmp_path, TINY, tokenizer_config={"cls_token": "<s>"}))
+
+
+def test_a_missing_mask_is_told_where_it_is_asked_for(tmp_path, uncased):
+    tokens = [token for token in TINY if token != "[MASK]"]
+    tokenizer = Tokenizer.from_folder(write_folder(tmp_path, tokens))
+    with pytest.raises(
+        InputError,
+        match=r"Expected a tokenizer with a mask_token, this one has \[CLS\], \[SEP\], \[PAD\], "
+        r"\[UNK\]\. Add one .* name it in tokenizer_config.json \(mask_token\)\.",
+    ):
+        tokenizer.special_id("mask_token")
+    assert uncased.special_id("mask_token") == 103
+
+
+def test_a_model_without_a_token_for_unknown_text_is_told():
+    rust = tokenizers.Tokenizer(tokenizers.models.Unigram([("a", -1.0)], None, False))
+    with pytest.raises(InputError, match="has a token for unknown text; this one stops: .*unk_id"):
+        Tokenizer(rust)
+
+
+def test_strings_among_words_are_told(uncased):
+    with pytest.raises(TypeError, match="all texts as str, or all as words; got some of each"):
+        uncased.encode(["card", ["not", "working"]])
+    with pytest.raises(TypeError, match="all texts as str, or all as words; got some of each"):
+        uncased.encode([["not", "working"], "card"])
 
 
 def test_tokens_that_stand_twice_are_shown_with_their_lines(tmp_path):
