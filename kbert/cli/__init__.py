@@ -1,0 +1,59 @@
+"""The `kbert` command: a file for each group of commands; what is heavy is imported within them."""
+
+import os
+import sys
+
+import click
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+
+from kbert import __version__  # noqa: E402
+from kbert.cli import finetune, runs, tokenizer  # noqa: E402
+from kbert.errors import InputError  # noqa: E402
+
+SETTINGS = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+    "show_default": True,
+}
+
+
+@click.group(context_settings=SETTINGS)
+@click.version_option(__version__, prog_name="kbert")
+def cli():
+    """BERT-family models in Keras 3: fine-tune, evaluate, predict, export for TF Serving.
+
+    \b
+    The road from labelled text to a served model:
+      kbert finetune text-classification --train train.csv --test test.csv \\
+          --text text --label category --checkpoint FOLDER_OR_HUB_NAME --output runs/mine
+      kbert evaluate runs/mine --data test.csv
+      kbert predict  runs/mine "a text"
+      kbert export   runs/mine saved_models/mine
+
+    \b
+    A vocabulary of your own, and what a tokenizer makes of a text:
+      kbert tokenizer learn --output vocabulary corpus.txt
+      kbert tokenizer show vocabulary "a text"
+
+    The backend is Keras's: set KERAS_BACKEND to tensorflow (default), jax or torch.
+    """
+
+
+for command in (finetune.finetune, runs.evaluate, runs.predict, runs.export, tokenizer.tokenizer):
+    cli.add_command(command)
+
+
+def main():
+    """Run the command; what the user can mend is printed without a traceback, exit code 2."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except InputError as error:
+        click.echo(f"kbert: {error}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("kbert: interrupted", err=True)
+        sys.exit(130)

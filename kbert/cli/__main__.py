@@ -1,0 +1,5 @@
+"""`python -m kbert.cli`."""
+
+from kbert.cli import main
+
+main()
