@@ -74,11 +74,18 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def with_prefix_space(rust: tokenizers.Tokenizer, is_on: bool) -> tokenizers.Tokenizer:
-    """The same byte-level tokenizer with or without a space put before each text."""
+    """The same tokenizer with or without a space put before each text.
+
+    Args:
+        rust: with a pre-tokenizer that can put one there: `ByteLevel` or `Metaspace`.
+        is_on: whether it is to.
+    """
     parts = json.loads(rust.to_str())
     for part in (parts["pre_tokenizer"], parts["post_processor"] or {}):
         if "add_prefix_space" in part:
             part["add_prefix_space"] = is_on
+        if "prepend_scheme" in part:
+            part["prepend_scheme"] = "always" if is_on else "never"
     return tokenizers.Tokenizer.from_str(json.dumps(parts))
 
 

@@ -154,8 +154,9 @@ class Tokenizer:
         """Ids, offsets and word numbers of each text; runs on all cores.
 
         Args:
-            texts: strings, or each a sequence of words. Byte-level models have a token of their own
-                for a word after a space: words given as such are read as after one, all of them.
+            texts: strings, or each a sequence of words. Models that tell a word after a space from
+                one that begins a text (GPT-2, RoBERTa) read all given words as after a space, as
+                `transformers` does under `add_prefix_space=True`.
         """
         encoded = []
         for chunk in _chunks(texts):
@@ -174,8 +175,9 @@ class Tokenizer:
 
     @cached_property
     def _rust_for_words(self) -> tokenizers.Tokenizer:
-        """For texts given as words: a byte-level tokenizer that puts a space before each."""
-        if not isinstance(self.rust.pre_tokenizer, pre_tokenizers.ByteLevel):
+        """For texts given as words: a tokenizer that puts a space before each."""
+        spaced = (pre_tokenizers.ByteLevel, pre_tokenizers.Metaspace)
+        if not isinstance(self.rust.pre_tokenizer, spaced):
             return self.rust
         return files.with_prefix_space(self.rust, True)
 

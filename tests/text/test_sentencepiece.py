@@ -106,6 +106,11 @@ def test_ids_offsets_and_words_agree_with_transformers(name, tokenizer, data_dir
     assert mismatches(words, expected, encodings(tokenizer, words)) == []
 
 
+def test_a_saved_model_is_the_same_to_the_last_bit(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    assert Tokenizer.from_folder(tmp_path).rust.to_str() == tokenizer.rust.to_str()
+
+
 def test_special_tokens_and_forms_are_those_of_the_models(data_dir):
     albert = Tokenizer.from_folder(data_dir / "vocab" / "albert")
     assert (albert.pad_id, albert.unk_id, albert.cls_id, albert.sep_id, albert.mask_id) == (

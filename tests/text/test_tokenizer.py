@@ -421,6 +421,18 @@ def test_words_that_were_given_keep_their_numbers_and_their_own_offsets(bertimba
     assert bertimbau.encode([["a", "", "\u200b", "b"]])[0].words == [0, 3]
 
 
+def test_words_that_were_given_are_read_as_in_running_text(data_dir):
+    vocab = {"▁": 0, "a": 1, "b": 2, "▁a": 3, "▁b": 4, "<unk>": 5}
+    model = tokenizers.models.BPE(vocab, [("▁", "a"), ("▁", "b")], unk_token="<unk>")
+    rust = tokenizers.Tokenizer(model)
+    rust.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="never")
+    for tokenizer in (Tokenizer(rust), Tokenizer.from_folder(data_dir / "vocab" / "gpt2")):
+        text, words = tokenizer.encode(["a b ab"]) + tokenizer.encode([["a", "b", "ab"]])
+        assert words.ids[1:] == text.ids[1:]
+        assert tokenizer.vocab[words.ids[0]] in ("▁a", "Ġa")
+        assert words.words == text.words
+
+
 def test_many_encodings_come_back_in_order(uncased, monkeypatch):
     texts = banking()[:50]
     words = [text.split() for text in texts]
