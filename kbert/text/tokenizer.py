@@ -54,7 +54,7 @@ class Tokenizer:
         vocab_size: int, the length of `vocab`.
         cls_id, sep_id, pad_id, unk_id, mask_id, bos_id, eos_id: int, or None where the vocabulary
             has no such token (`special_id` is for who cannot do without); BERT has the first four.
-        special_tokens: dict from "cls_token" and so on to the token's text or None.
+        special_tokens: dict from "cls_token" and so on to the token's text, of those there are.
         form: `Form`, the special tokens around one text or more.
         lowercase, strip_accents, tokenize_chinese_chars: bool, as BERT's normaliser is set
             (strip_accents may be None: as `lowercase`); None where another normaliser stands.
@@ -80,13 +80,11 @@ class Tokenizer:
         self.rust = rust
         self.special_tokens = _register(rust, special_tokens or {})
         _check_unknown(rust)
-        ids = {
-            part.removesuffix("_token"): token and rust.token_to_id(token)
-            for part, token in self.special_tokens.items()
-        }
-        self.cls_id, self.sep_id, self.pad_id = ids["cls"], ids["sep"], ids["pad"]
-        self.unk_id, self.mask_id = ids["unk"], ids["mask"]
-        self.bos_id, self.eos_id = ids["bos"], ids["eos"]
+        ids = {part: rust.token_to_id(token) for part, token in self.special_tokens.items()}
+        self.cls_id, self.sep_id = ids.get("cls_token"), ids.get("sep_token")
+        self.pad_id, self.unk_id = ids.get("pad_token"), ids.get("unk_token")
+        self.bos_id, self.eos_id = ids.get("bos_token"), ids.get("eos_token")
+        self.mask_id = ids.get("mask_token")
         self.vocab = _in_id_order(rust)
         self.vocab_size = len(self.vocab)
         self.max_length = max_length
@@ -133,14 +131,13 @@ class Tokenizer:
         Raises:
             InputError: this tokenizer has none.
         """
-        token = self.special_tokens[part]
-        if token is None:
-            there = ", ".join(filter(None, self.special_tokens.values())) or "no special tokens"
+        if part not in self.special_tokens:
+            there = ", ".join(self.special_tokens.values()) or "no special tokens"
             raise InputError(
                 f"Expected a tokenizer with a {part}, this one has {there}. Add "
                 f"one to the vocabulary and name it in tokenizer_config.json ({part})."
             )
-        return self.rust.token_to_id(token)
+        return self.rust.token_to_id(self.special_tokens[part])
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens added; runs on all cores."""
@@ -207,13 +204,12 @@ class Tokenizer:
             (folder / "vocab.txt").write_text(lines, encoding="utf-8", newline="\n")
         elif isinstance(self.rust.pre_tokenizer, pre_tokenizers.ByteLevel):
             self.rust.model.save(str(folder))
-        present = {part: token for part, token in self.special_tokens.items() if token}
-        files.write_json(folder / "tokenizer_config.json", self._transformers_settings(present))
-        files.write_json(folder / "special_tokens_map.json", present)
+        files.write_json(folder / "tokenizer_config.json", self._transformers_settings())
+        files.write_json(folder / "special_tokens_map.json", self.special_tokens)
 
-    def _transformers_settings(self, special_tokens: dict) -> dict:
+    def _transformers_settings(self) -> dict:
         """tokenizer_config.json: what `transformers` must know beside tokenizer.json."""
-        settings = {"tokenizer_class": _transformers_class(self.rust), **special_tokens}
+        settings = {"tokenizer_class": _transformers_class(self.rust), **self.special_tokens}
         # A null keeps transformers from adding BERT's [MASK] to a vocabulary without it.
         settings.setdefault("mask_token", None)
         if self.lowercase is not None:
@@ -240,10 +236,10 @@ def _chunks(texts: Sequence) -> Iterator[list]:
         yield texts[start : start + TEXTS_PER_CALL]
 
 
-def _register(rust: tokenizers.Tokenizer, given: dict) -> dict[str, str | None]:
+def _register(rust: tokenizers.Tokenizer, given: dict) -> dict[str, str]:
     names = special_tokens.resolve(rust, given)
     special_tokens.register(rust, names)
-    return names
+    return {part: token for part, token in names.items() if token}
 
 
 def _check_unknown(rust: tokenizers.Tokenizer) -> None:
