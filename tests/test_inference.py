@@ -112,6 +112,46 @@ def test_a_frozen_model_has_constants_for_weights_and_open_sizes(predictor):
     assert frozen(**{name: x[:1, :2] for name, x in model_inputs.items()}).shape == (1, 2, 35)
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="the traced graph is PyTorch's")
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_one_traced_graph_serves_every_batch_and_length(is_padded, monkeypatch):
+    from torch.jit import ScriptModule
+
+    graphs = []
+    trace = inference._traced
+    monkeypatch.setattr(
+        inference, "_traced", lambda *given: graphs.append(trace(*given)) or graphs[-1]
+    )
+    task = kbert.TextClassification(tuple("abcdefg"))
+    model = task.model(tiny_model())
+    randomize(model)
+    function = inference.inference_function(model)
+    draw = np.random.default_rng(3)
+    for shape in ((5, 11), (7, 3), (2, 19)):
+        features = {
+            "token_ids": draw.integers(0, 23, shape, "int32"),
+            "segment_ids": np.zeros(shape, "int32"),
+            "padding_mask": np.ones(shape, bool),
+        }
+        features["padding_mask"][1, 2:] = not is_padded
+        expected = to_numpy(model(features, training=False))
+        np.testing.assert_allclose(function(features), expected, rtol=0, atol=1e-5)
+    (graph,) = graphs
+    assert isinstance(graph, ScriptModule)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the traced graph is PyTorch's")
+def test_a_graph_that_does_not_serve_other_lengths_is_not_used():
+    import torch
+
+    class Fixed(torch.nn.Module):
+        def forward(self, x):
+            return x * float(x.shape[1])  # a size that tracing keeps as it came
+
+    eager = Fixed()
+    assert inference._traced(eager, [torch.ones(2, 5)]) is eager
+
+
 def tiny_model():
     from kbert.models.bert import BertConfig, bert
 

@@ -25,7 +25,7 @@ def layer_normalization(x, gamma, beta, epsilon):
     backend = keras.backend.backend()
     if backend == "torch":
         return _torch_layer_normalization(x, gamma, beta, epsilon)
-    if backend == "tensorflow" and _tensorflow_on_cpu():
+    if backend == "tensorflow" and _tensorflow_runs_one_dnn():
         return _tensorflow_layer_normalization(x, gamma, beta, epsilon)
     return plain_layer_normalization(x, gamma, beta, epsilon)
 
@@ -55,9 +55,6 @@ def _tensorflow_layer_normalization(x, gamma, beta, epsilon):
 
     shape = tf.shape(x)
     rows = tf.reduce_prod(shape[:-1])
-    # Layer normalisation ignores a shift, and XLA, which takes this variance in one pass, loses
-    # the variance of rows far from 0: let them begin at 0.
-    x = x - tf.stop_gradient(x[..., :1])
     nothing = tf.constant([], tf.float32)
     normal = tf.raw_ops.FusedBatchNormV3(
         x=tf.reshape(x, [1, rows, x.shape[-1], 1]),
@@ -210,6 +207,8 @@ def _torch_attention(query, key, value, mask, bias, scale):
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
+    if mask is not None and _allows_all(mask):
+        mask = None
     added = None if bias is None else bias.to(query.dtype)
     if mask is not None:
         lowest = torch.finfo(query.dtype).min
@@ -220,13 +219,25 @@ def _torch_attention(query, key, value, mask, bias, scale):
     return output.transpose(1, 2)
 
 
+def _allows_all(mask):
+    # The fused kernel is faster without a mask. On a CPU it costs little to look; from elsewhere
+    # the answer would have to be waited for.
+    import torch
+
+    return mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())
+
+
 def _jax_attention(query, key, value, mask, bias, scale):
     import jax
 
     return jax.nn.dot_product_attention(query, key, value, bias=bias, mask=mask, scale=scale)
 
 
-def _tensorflow_on_cpu():
+def _tensorflow_runs_one_dnn():
+    # Not within XLA: it takes the variance of batch normalisation as the mean of squares less the
+    # square of the mean, and so loses that of rows far from 0.
     import tensorflow as tf
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-    return not tf.config.list_physical_devices("GPU")
+    devices = {device.device_type for device in tf.config.list_logical_devices()}
+    return devices == {"CPU"} and not GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())

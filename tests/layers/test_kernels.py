@@ -96,6 +96,29 @@ def test_layer_normalization_of_equal_numbers_is_beta_and_its_gradients_are_fini
             np.testing.assert_allclose(value, np.tile(arrays[2], (B, 1)), rtol=2**-8, atol=1e-3)
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="oneDNN's operation is TensorFlow's")
+def test_tensorflow_makes_one_operation_of_layer_normalization():
+    """The pattern is easily broken: this form alone is slower than the plain one."""
+    import tensorflow as tf
+    from tensorflow.python.eager import context
+    from tensorflow.python.util import _pywrap_util_port
+
+    if not _pywrap_util_port.IsMklEnabled():
+        pytest.skip("TensorFlow uses oneDNN on CPUs with AVX512_VNNI or better only")
+    specs = [tf.TensorSpec(shape) for shape in ([None, None, D], [D], [D])]
+    function = tf.function(
+        lambda x, *weights: kernels.layer_normalization(tf.nn.relu(x), *weights, 1e-12)
+    ).get_concrete_function(*specs)
+    context.enable_run_metadata()
+    try:
+        function(tf.ones([2, 3, D]), tf.ones([D]), tf.ones([D]))
+        graphs = context.export_run_metadata().partition_graphs
+    finally:
+        context.disable_run_metadata()
+    operations = [node.op for graph in graphs for node in graph.node]
+    assert "_MklLayerNorm" in operations
+
+
 @every_way
 def test_layer_normalization_keeps_its_precision_far_from_zero(way):
     x = 1000 + numbers(B, D, seed=1)
