@@ -285,6 +285,12 @@ def test_a_max_length_beyond_the_positions_is_refused(run, tiny_dir, tiny_data, 
     assert_finetune_refuses(run, tiny_data, tmp_path / "run", words, *options)
 
 
+def test_a_stride_beyond_the_window_is_refused_before_training(run, tiny_dir, tiny_data, tmp_path):
+    words = ["a stride", "less than the window of 21 tokens (max_length=23), came 21"]
+    options = ["--checkpoint", tiny_dir, "--max-length", "23", "--stride", "21"]
+    assert_finetune_refuses(run, tiny_data, tmp_path / "run", words, *options)
+
+
 def test_a_strategy_of_another_backend_is_refused(run, tiny_dir, tiny_data, tmp_path):
     other = {"tensorflow": "data-parallel"}.get(BACKEND, "mirrored")
     words = [f"strategy {other!r}", f"this is {BACKEND}"]

@@ -43,6 +43,10 @@ def finetune():
 )
 @click.option("--max-length", default=128, type=click.IntRange(3), help="Tokens; the rest is cut.")
 @click.option(
+    "--stride", default=None, type=click.IntRange(0), metavar="TOKENS",
+    help="Answer longer texts whole: in windows of --max-length that share this many tokens.",
+)  # fmt: skip
+@click.option(
     "--pooling", default="pooler", type=click.Choice(["pooler", "cls", "mean", "max"]),
     help="One vector per text; transformers can open pooler only.",
 )  # fmt: skip
@@ -61,8 +65,8 @@ def finetune():
 )  # fmt: skip
 @click.option("--seed", default=0, type=int, help="Of data order, dropout and new weights.")
 def finetune_text_classification(
-    train, test, validation, text, label, checkpoint, output, overwrite, max_length, pooling,
-    **recipe,
+    train, test, validation, text, label, checkpoint, output, overwrite, max_length, stride,
+    pooling, **recipe,
 ):  # fmt: skip
     """Learn one label for a text from a table with a text and a label column.
 
@@ -80,8 +84,8 @@ def finetune_text_classification(
     }
     with naming(train):
         task = TextClassification.from_records(
-            sets["train"], label=label, text=text, max_length=max_length, pooling=pooling,
-            dropout=0.1 if recipe["dropout"] is None else recipe["dropout"],
+            sets["train"], label=label, text=text, max_length=max_length, stride=stride,
+            pooling=pooling, dropout=0.1 if recipe["dropout"] is None else recipe["dropout"],
         )  # fmt: skip
     for name, file in {"train": train, "test": test, "validation": validation}.items():
         with naming(file):

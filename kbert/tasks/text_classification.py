@@ -11,7 +11,7 @@ from kbert.errors import InputError
 from kbert.heads.classification import classification
 from kbert.inputs.batches import batched_dataset
 from kbert.inputs.packer import Packer, Row
-from kbert.inputs.windows import mean_of_windows, packed_windows
+from kbert.inputs.windows import check_window, mean_of_windows, packed_windows
 from kbert.weights import names
 
 NAME = "text-classification"
@@ -109,8 +109,15 @@ class TextClassification:
         return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
     def packer(self, tokenizer) -> Packer:
-        """[CLS] text [SEP], or the form that the model has, cut to `max_length`."""
-        return Packer(tokenizer.form, tokenizer.pad_id, self.max_length)
+        """[CLS] text [SEP], or the form that the model has, cut to `max_length`.
+
+        Raises:
+            InputError: `max_length` leaves no room, or no more than the stride.
+        """
+        packer = Packer(tokenizer.form, tokenizer.pad_id, self.max_length)
+        if self.stride is not None:
+            check_window(packer.room(1), self.stride, f" (max_length={self.max_length})")
+        return packer
 
     def rows(self, texts: Sequence[str], tokenizer) -> list[Row]:
         """Texts → packed rows, one for each: what is too long is cut."""

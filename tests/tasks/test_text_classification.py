@@ -46,8 +46,8 @@ def test_settings_bring_the_stride_of_windows_back():
 
 def test_a_stride_that_the_windows_cannot_take_is_refused(loaded):
     task = kbert.TextClassification(("a", "b"), max_length=23, stride=21)
-    with pytest.raises(InputError, match=r"of 21 tokens \(max_length=23, text 0\), came 21: take"):
-        list(task.windows(["my cat"], loaded.tokenizer))
+    with pytest.raises(InputError, match=r"of 21 tokens \(max_length=23\), came 21: take"):
+        task.packer(loaded.tokenizer)
 
 
 def test_a_classifier_of_transformers_has_the_dropout_of_its_encoder():
