@@ -4,13 +4,18 @@
 (github.com/s-yata/darts-clone).
 """
 
+import struct
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 CHUNK = 2048  # code points that Rust is asked about at once; the surrogates are one such chunk
 SURROGATES = 0xD800
+GEORGIAN = "\u10d0"  # a letter without case, accent or space around it
+# Unicode's private use areas. Their characters are no punctuation and no white space to any
+# library; those that no piece holds have a meaning in the graph.
+PRIVATE_USE = [*range(0xE000, 0xF900), *range(0xF0000, 0xFFFFE)]
 
 
 def all_characters() -> Iterator[list[str]]:
@@ -22,10 +27,21 @@ def all_characters() -> Iterator[list[str]]:
 
 def normalize_each(normalizer, characters: list[str]) -> list[str]:
     """What Rust's normaliser makes of each character."""
-    if "|" in characters:
-        return [normalizer.normalize_str(character) for character in characters]
-    # All at once, parted by a character that no other becomes.
-    return normalizer.normalize_str("|".join(characters)).split("|")
+    if normalizer is None:
+        return characters
+    # All at once, parted by a character that no other of them becomes.
+    for parted in ("|", GEORGIAN):
+        text = parted.join(["", *characters, ""])
+        images = normalizer.normalize_str(text).split(parted)[1:-1]
+        if len(images) == len(characters):
+            break
+    return images
+
+
+def private_characters(taken: Iterable[str]) -> Iterator[str]:
+    """Characters that no piece holds, to have a meaning in the graph."""
+    taken = set(taken)
+    return (chr(code) for code in PRIVATE_USE if chr(code) not in taken)
 
 
 def trie(of_code: np.ndarray, broken: int) -> tuple[list, int]:
@@ -93,3 +109,35 @@ def double_array(nodes: list, root: int) -> np.ndarray:
             has_value = 0x100 * bool(nodes[child][0])
             units[base ^ byte] = byte | has_value | (base ^ byte ^ base_of[child]) << 10
     return units
+
+
+def precompiled(images: dict[bytes, str]) -> bytes:
+    """A table of SentencePiece's normaliser (`precompiled_charsmap`, normalizer.cc).
+
+    Wherever a text goes on with a key, the longest such is written as its image; what no key
+    begins stays as it is. In the file: the length of the trie in bytes, the trie, and the images,
+    each with a NUL behind it. A key's value is where its image begins.
+
+    Args:
+        images: from the bytes of one character, or of several, to what is written for them.
+    """
+    pool, value_of = bytearray(1), {}  # 0 is no value in a trie
+    for image in images.values():
+        if image not in value_of:
+            value_of[image] = len(pool)
+            pool += image.encode() + b"\0"
+    nodes: dict[tuple, int] = {}
+
+    def number(entries: list[tuple[bytes, int]]) -> int:
+        value, longer = 0, defaultdict(list)
+        for rest, its_value in entries:
+            if rest:
+                longer[rest[0]].append((rest[1:], its_value))
+            else:
+                value = its_value
+        edges = tuple((byte, number(rest)) for byte, rest in sorted(longer.items()))
+        return nodes.setdefault((value, edges), len(nodes))
+
+    root = number([(key, value_of[image]) for key, image in images.items()])
+    units = double_array(list(nodes), root)
+    return struct.pack("<I", units.nbytes) + units.tobytes() + bytes(pool)

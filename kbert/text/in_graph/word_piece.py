@@ -23,12 +23,15 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from kbert.errors import InputError
-from kbert.text.in_graph.characters import all_characters, double_array, normalize_each, trie
+from kbert.text.in_graph.characters import (
+    all_characters,
+    double_array,
+    normalize_each,
+    private_characters,
+    trie,
+)
 from kbert.text.tokenizer import Tokenizer
 
-# Unicode's private use areas. Their characters are no punctuation and no white space to either
-# library; those that no piece holds have a meaning in the graph.
-PRIVATE_USE = [*range(0xE000, 0xF900), *range(0xF0000, 0xFFFFE)]
 # ASCII characters that are words of their own to both libraries, as a regular expression.
 ASCII_PUNCTUATION = r"!-/:-@\[-`{-~"
 MAX_REPETITION = 1000  # of RE2
@@ -49,7 +52,7 @@ class InGraphWordPiece(tf.Module):
         max_characters = parts["model"]["max_input_chars_per_word"]
         special_ids = {token["content"]: token["id"] for token in parts["added_tokens"]}
         alphabet = set("".join(tokenizer.vocab))
-        private = (chr(code) for code in PRIVATE_USE if chr(code) not in alphabet)
+        private = private_characters(alphabet)
 
         # Every character that no piece holds becomes this one: a word with it is unknown.
         self._unknown = next(private)
