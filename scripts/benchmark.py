@@ -32,6 +32,7 @@ from benchmarks import (
     figure_7_full_length,
     figure_8_import,
     kernels,
+    learning_speed,
     material,
 )
 from benchmarks.systems import Settings, System, progress, use
@@ -46,6 +47,7 @@ FIGURES = {
     "7": figure_7_full_length,
     "8": figure_8_import,
     "kernels": kernels,
+    "learning": learning_speed,
     "setup": material,  # not printed: what the figures need when no --run is given
 }
 PACKAGES = ("keras", "tensorflow", "tensorflow-text", "jax", "torch", "transformers")

@@ -1,4 +1,4 @@
-"""Plain text files of any size, read a megabyte at a time."""
+"""Plain text files of any size, read a block at a time."""
 
 import codecs
 import os
@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from kbert.errors import InputError
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 16  # Rust holds 256 of them in its queue
 BYTE_ORDER_MARK = "\ufeff"  # with which Windows' editors begin a file
 
 
@@ -50,7 +50,7 @@ def blocks(file: str | os.PathLike, told: Callable = lambda num_bytes: None) -> 
 def lines(file: str | os.PathLike) -> Iterator[list[str]]:
     """The lines of a file, some at a time, without their ends.
 
-    A line of more than a megabyte is given in parts, which end between words where it has blanks.
+    A line longer than a block is given in parts, which end between words where it has blanks.
     """
     rest = ""
     for block in blocks(file):
@@ -65,20 +65,22 @@ def lines(file: str | os.PathLike) -> Iterator[list[str]]:
         yield [rest]
 
 
-def survey(files: Sequence[str | os.PathLike], progress: bool = False) -> tuple[list[str], int]:
+def survey(
+    files: Sequence[str | os.PathLike], progress: bool = False
+) -> tuple[list[str], int, int]:
     """Reads files once, so that what is wrong with one is told before any work is done.
 
     Args:
         progress: whether to show a bar on standard error.
 
     Returns:
-        All characters in them, sorted, and about how many lines there are.
+        All characters in them, sorted, and about how many blocks and lines there are.
 
     Raises:
         InputError: a file is not there, or not UTF-8.
     """
     seen = np.zeros(0x110000, bool)
-    num_lines = 0
+    num_blocks = num_lines = 0
     sizes = [os.path.getsize(file) if os.path.isfile(file) else 0 for file in files]
     bar = tqdm(total=sum(sizes), desc="Survey", unit="B", unit_scale=True, disable=not progress)
     with bar:
@@ -86,5 +88,6 @@ def survey(files: Sequence[str | os.PathLike], progress: bool = False) -> tuple[
             for block in blocks(file, bar.update):
                 seen[np.frombuffer(block.encode("utf-32-le"), np.uint32)] = True
                 num_lines += block.count("\n")
+                num_blocks += 1
             num_lines += 1
-    return [chr(code) for code in np.flatnonzero(seen).tolist()], num_lines
+    return [chr(code) for code in np.flatnonzero(seen).tolist()], num_blocks, num_lines

@@ -8,7 +8,7 @@ from kbert.text import corpus
 TEXT = "Olá, mundo!\n\ncartão de crédito\n漢字 👍🏽\nfim"
 
 
-@pytest.fixture(params=[1, 2, 3, 7, 1 << 20])
+@pytest.fixture(params=[1, 2, 3, 7, 1 << 16])
 def blocks(request, monkeypatch):
     """Blocks that end within characters, within lines, and nowhere."""
     monkeypatch.setattr(corpus, "BLOCK_BYTES", request.param)
@@ -32,16 +32,17 @@ def test_blocks_are_the_text(tmp_path, blocks):
     assert sum(told) == len(TEXT.encode())
 
 
-def test_a_survey_finds_every_character_and_counts_lines(tmp_path, blocks):
+def test_a_survey_finds_every_character_and_counts_blocks_and_lines(tmp_path, blocks):
     files = [write(tmp_path, TEXT), write(tmp_path, "z\n", "b.txt")]
-    characters, num_lines = corpus.survey(files)
+    characters, num_blocks, num_lines = corpus.survey(files)
     assert characters == sorted({*TEXT, "z"})
+    assert num_blocks == sum(-(-file.stat().st_size // blocks) for file in files)
     assert num_lines == 7
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_lines_come_without_their_ends(tmp_path, monkeypatch, end):
-    for size in (37, 1 << 20):
+    for size in (37, 1 << 16):
         monkeypatch.setattr(corpus, "BLOCK_BYTES", size)
         assert all_lines(write(tmp_path, TEXT.replace("\n", end))) == TEXT.split("\n")
         assert all_lines(write(tmp_path, TEXT.replace("\n", end) + end)) == TEXT.split("\n")

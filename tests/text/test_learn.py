@@ -281,9 +281,9 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(data_dir, tmp_path):
     files = sorted((data_dir / "corpus" / "pt_machado").rglob("*.txt"))
     output = tmp_path / "v"
     command = [sys.executable, "-m", "kbert.cli", "tokenizer", "learn", "--kind", "unigram"]
-    command += ["--output", str(output), *map(str, files)]
+    command += ["--output", str(output), *map(str, files * 4)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    time.sleep(4)  # somewhere in the half minute that it takes
+    time.sleep(4)  # it takes half a minute
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     since = time.monotonic()
