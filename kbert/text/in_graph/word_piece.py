@@ -15,7 +15,7 @@ vocabulary holds both; no published BERT vocabulary that kbert is tested with do
 
 import json
 import re
-from collections.abc import Iterable
+import string
 
 import flatbuffers
 import numpy as np
@@ -30,10 +30,13 @@ from kbert.text.in_graph.characters import (
     private_characters,
     trie,
 )
+from kbert.text.in_graph.engine import as_utf_8
+from kbert.text.in_graph.offsets import in_characters
 from kbert.text.tokenizer import Tokenizer
 
 # ASCII characters that are words of their own to both libraries, as a regular expression.
 ASCII_PUNCTUATION = r"!-/:-@\[-`{-~"
+CUTTING = " " + string.punctuation  # ends a word, in normalised text
 MAX_REPETITION = 1000  # of RE2
 MAX_PIECE_BYTES = 256  # of TensorFlow Text (fast_wordpiece_tokenizer_utils.h)
 
@@ -60,6 +63,8 @@ class InGraphWordPiece(tf.Module):
         contents = sorted(special_ids, key=len, reverse=True)
         self._special_characters = {content: next(private) for content in contents}
         self._spare_character = next(private)
+        # What stands in the place of the rest of a special token, so that no offset changes.
+        self._rest = next(private)
         renamed = {ord(c): next(private) for c in _cut_by_tensorflow(alphabet)}
         pieces = [
             piece.translate(renamed)
@@ -73,9 +78,9 @@ class InGraphWordPiece(tf.Module):
 
         written = {c: renamed.get(ord(c), c) for c in alphabet}
         written |= _word_boundaries(tokenizer, written, self._unknown)
-        model = _normalizer_model(
-            tokenizer.rust.normalizer, written, self._unknown, self._special_characters.values()
-        )
+        own = {character: f" {character} " for character in self._special_characters.values()}
+        own[self._rest] = ""
+        model = _normalizer_model(tokenizer.rust.normalizer, written, self._unknown, own)
         self._normalizer = tf_text.FastBertNormalizer(model_buffer=model)
         self._word_piece = tf_text.FastWordpieceTokenizer(
             vocab=pieces,
@@ -84,30 +89,89 @@ class InGraphWordPiece(tf.Module):
             max_bytes_per_word=2**31 - 1,
             token_out_type=tf.int32,
         )
+        self._max_characters = max_characters
         self._long_word = f"[^ {ASCII_PUNCTUATION}]{{{max_characters + 1},}}"
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Token ids of each text; B and every length may differ from call to call."""
+        texts = self._normalizer.normalize(self._with_special_characters(texts))
+        texts = tf.strings.regex_replace(texts, self._long_word, self._unknown)
+        return self._word_piece.tokenize(texts)
+
+    def with_offsets(self, texts: tf.Tensor) -> tuple:
+        """Token ids, and the characters of the text that each token covers.
+
+        Returns:
+            `(ids, starts, ends)`, int32 ragged (B, None): [start, end), counted in characters
+            (code points) as `tokenizer.encode` counts them.
+        """
+        texts = self._with_special_characters(as_utf_8(texts))
+        normal, way_back = self._normalizer.normalize_with_offsets(texts)
+        characters = tf.strings.unicode_decode(normal, "UTF-8")
+        first = characters.row_starts()
+        # What each normalised character comes from: the rows of the way back are one longer.
+        sizes = tf.cast(
+            tf.strings.length(tf.strings.unicode_split(normal, "UTF-8")).values, tf.int64
+        )
+        at = tf.cumsum(sizes, exclusive=True) + characters.value_rowids()
+        origins = in_characters(texts, characters.with_values(tf.gather(way_back.values, at)))
+
+        shortened, last = self._without_long_words(characters)
+        shortened = tf.strings.unicode_encode(shortened, "UTF-8")
+        ids, starts, ends = self._word_piece.tokenize_with_offsets(shortened)
+        base = tf.gather(first, ids.value_rowids())
+        begin = base + tf.cast(in_characters(shortened, starts), tf.int64)
+        end = base + tf.cast(in_characters(shortened, ends), tf.int64) - 1
+        ends = tf.gather(origins, tf.maximum(end, tf.gather(last, begin)))
+        # A special token is one character here, and the rest of it nothing.
+        special = [[ord(character) for character in self._special_characters.values()]]
+        rest = [[len(content) - 1 for content in self._special_characters]]
+        is_special = tf.gather(characters.values, begin)[:, tf.newaxis] == special
+        ends += 1 + tf.reduce_sum(tf.where(is_special, rest, 0), 1)
+        return ids, ids.with_values(tf.gather(origins, begin)), ids.with_values(ends)
+
+    def _without_long_words(self, characters: tf.RaggedTensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
+        """The same with the unknown character, then blanks, for words that are too long.
+
+        Args:
+            characters: int32 ragged (B, None), code points; N in all.
+
+        Returns:
+            The characters, and int64 (N,), the number of the last character of the long word that
+            each is in, 0 if in none.
+        """
+        code, number = characters.values, tf.range(tf.size(characters.values, tf.int64))
+        is_cut = tf.reduce_any(code[:, tf.newaxis] == [[ord(c) for c in CUTTING]], 1)
+        is_new = is_cut | tf.concat([[True], is_cut], 0)[:-1]
+        is_new |= number == tf.gather(characters.row_starts(), characters.value_rowids())
+        word = tf.cumsum(tf.cast(is_new, tf.int32)) - 1
+        length = tf.math.bincount(word)
+        is_long = tf.gather(length, word) > self._max_characters
+        last = tf.gather(tf.math.segment_max(number, word), word)
+        code = tf.where(is_long, tf.where(is_new, ord(self._unknown), ord(" ")), code)
+        return characters.with_values(code), tf.where(is_long, last, 0)
+
+    def _with_special_characters(self, texts: tf.Tensor) -> tf.Tensor:
+        """The texts with the names of special tokens as characters."""
         # Few texts name a special token, or hold a private character that would read as one.
         named = "|".join(map(re.escape, self._special_characters))
-        private = "".join(self._special_characters.values())
-        texts = tf.cond(
+        return tf.cond(
             tf.reduce_any(
                 # \C is any byte: `.` would not go past bytes that are not UTF-8.
-                tf.strings.regex_full_match(texts, rf"(?s)\C*(?:{named}|[{private}])\C*")
+                tf.strings.regex_full_match(texts, rf"(?s)\C*(?:{named}|{self._private()})\C*")
             ),
             lambda: self._write_special_characters(texts),
             lambda: texts,
         )
-        texts = self._normalizer.normalize(texts)
-        texts = tf.strings.regex_replace(texts, self._long_word, self._unknown)
-        return self._word_piece.tokenize(texts)
+
+    def _private(self) -> str:
+        return f"[{''.join(self._special_characters.values())}{self._rest}]"
 
     def _write_special_characters(self, texts: tf.Tensor) -> tf.Tensor:
-        private = "".join(self._special_characters.values())
-        texts = tf.strings.regex_replace(texts, f"[{private}]", self._spare_character)
+        texts = tf.strings.regex_replace(texts, self._private(), self._spare_character)
         for content, character in self._special_characters.items():
-            texts = tf.strings.regex_replace(texts, re.escape(content), character)
+            image = character + self._rest * (len(content) - 1)
+            texts = tf.strings.regex_replace(texts, re.escape(content), image)
         return texts
 
 
@@ -174,7 +238,7 @@ def _word_boundaries(tokenizer: Tokenizer, written: dict, unknown: str) -> dict[
     return boundaries
 
 
-def _normalizer_model(normalizer, written: dict, unknown: str, special: Iterable) -> tf.Tensor:
+def _normalizer_model(normalizer, written: dict, unknown: str, own: dict) -> tf.Tensor:
     """The model buffer of `FastBertNormalizer` (fast_bert_normalizer.h in TensorFlow Text).
 
     A trie from a character's bytes to 0x40000000 | offset << 6 | length of what is written for
@@ -184,7 +248,7 @@ def _normalizer_model(normalizer, written: dict, unknown: str, special: Iterable
     Args:
         normalizer: Rust's.
         written: how the graph writes characters of normalised text; all others are `unknown`.
-        special: the characters that stand for special tokens.
+        own: what is written for the graph's own characters.
     """
     pool, values = bytearray(), {}
 
@@ -204,8 +268,8 @@ def _normalizer_model(normalizer, written: dict, unknown: str, special: Iterable
             if normalized != character:
                 image = "".join(written.get(c, unknown) for c in normalized)
                 of_code[ord(character)] = value(image)
-    for character in special:
-        of_code[ord(character)] = value(f" {character} ")
+    for character, image in own.items():
+        of_code[ord(character)] = value(image)
     broken = int(of_code[0xFFFD]) or value("\ufffd")
     units = double_array(*trie(of_code, broken))
 
