@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable
 
 import tensorflow as tf
-import tensorflow_text as tf_text
 from tokenizers import pre_tokenizers
 
 from kbert.text.in_graph.characters import all_characters, private_characters
@@ -66,7 +65,11 @@ class InGraphBytePair(tf.Module):
         self._words = f"(?:{CONTRACTIONS}| ?[{letters}]+| ?[{digits}]+| ?{others}+|[{blanks}]+)"
         contents = sorted(special, key=len, reverse=True)
         self._special = "|".join(map(re.escape, contents))
-        self._wide = "|".join(re.escape(c) for c in contents if special[c]["lstrip"])
+        wide = "|".join(re.escape(c) for c in contents if special[c]["lstrip"])
+        others = "|".join(re.escape(c) for c in contents if not special[c]["lstrip"])
+        # The one kind takes the blanks before it; \1 or \2 is what remains.
+        kinds = [rf"[{blanks}]*({wide})"] * bool(wide) + [f"({others})"] * bool(others)
+        self._around = "|".join(kinds) + "()" * (2 - len(kinds))
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Token ids of each text; B and every length may differ from call to call."""
@@ -96,13 +99,9 @@ class InGraphBytePair(tf.Module):
 
     def _cut_around_special_tokens(self, texts: tf.Tensor) -> tf.Tensor:
         """The same where texts name special tokens, which stand as they are."""
-        pattern = self._special
-        if self._wide:
-            pattern = rf"[{self._blanks}]*(?:{self._wide})|{pattern}"
-        parts = tf_text.regex_split(texts, pattern, pattern)
+        alone = BETWEEN + rb"\1\2" + BETWEEN
+        parts = tf.strings.split(tf.strings.regex_replace(texts, self._around, alone), BETWEEN)
         part = parts.values
-        if self._wide:
-            part = tf.strings.regex_replace(part, rf"^[{self._blanks}]+({self._wide})$", r"\1")
         is_special = tf.strings.regex_full_match(part, self._special)
         part = tf.where(is_special, part, self._cut(part))
         return tf.strings.reduce_join(parts.with_values(part), axis=1)
