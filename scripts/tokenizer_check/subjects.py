@@ -117,7 +117,7 @@ def _published_json(name: str, path: Path) -> str:
     SentencePiece itself.)
     """
     import sentencepiece
-    from transformers import convert_slow_tokenizer
+    from transformers.convert_slow_tokenizer import AlbertConverter, XLNetConverter
 
     model = sentencepiece.SentencePieceProcessor(model_file=str(path))
     original = SimpleNamespace(
@@ -126,9 +126,8 @@ def _published_json(name: str, path: Path) -> str:
         do_lower_case=name == "albert",
         convert_tokens_to_ids=model.piece_to_id,
     )
-    kind = {"albert": "AlbertConverter", "xlnet": "XLNetConverter"}[name]
-    converter = getattr(convert_slow_tokenizer, kind)(original)
-    parts = json.loads(converter.converted().to_str())
+    converter = {"albert": AlbertConverter, "xlnet": XLNetConverter}[name]
+    parts = json.loads(converter(original).converted().to_str())
     parts["added_tokens"] = [token for token in parts["added_tokens"] if token["special"]]
     split = [{"type": "WhitespaceSplit"}, parts["pre_tokenizer"]]
     parts["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": split}
