@@ -3,13 +3,12 @@
 import functools
 import json
 import random
-import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
 import tensorflow_text as tf_text
 import tokenizers
+from in_graph_cases import assert_equal, compiled, graph_ids, served_elsewhere
 from test_tokenizer import (
     TINY,
     TORTURE,
@@ -39,17 +38,6 @@ SETTINGS = {
 }
 
 
-def graph_ids(graph, texts) -> list[list[int]]:
-    """Ids of str or bytes through `graph`, a tf.function."""
-    raw = [text.encode() if isinstance(text, str) else text for text in texts]
-    return graph(tf.constant(raw, tf.string)).to_list()
-
-
-def compiled(tokenizer):
-    signature = [tf.TensorSpec([None], tf.string)]
-    return tf.function(in_graph(tokenizer), input_signature=signature)
-
-
 def tiny(folder, more=(), **config) -> Tokenizer:
     return Tokenizer.from_folder(write_folder(folder, [*TINY, *more], tokenizer_config=config))
 
@@ -66,7 +54,7 @@ def form(data_dir, tmp_path_factory):
         folder = tmp_path_factory.mktemp("vocabulary")
         write_folder(folder, tokens, tokenizer_config=config)
         tokenizer = Tokenizer.from_folder(folder)
-        return tokenizer, compiled(tokenizer), folder
+        return tokenizer, compiled(in_graph(tokenizer)), folder
 
     return build
 
@@ -160,7 +148,7 @@ def test_ids_of_squad_questions_are_the_published_ones(uncased, data_dir):
 def test_banking77_agrees_with_transformers(minilm_dir):
     texts = banking()
     expected = transformers_ids(BertTokenizerFast.from_pretrained(minilm_dir), texts)
-    graph = compiled(Tokenizer.from_folder(minilm_dir))
+    graph = compiled(in_graph(Tokenizer.from_folder(minilm_dir)))
     assert mismatches(texts, expected, graph_ids(graph, texts)) == []
 
 
@@ -177,7 +165,7 @@ def test_machado_agrees_with_transformers(setting, form, data_dir):
 
 def test_a_large_vocabulary_with_every_script_agrees(data_dir):
     tokenizer = Tokenizer.from_folder(data_dir / "vocab" / "mbert-cased")
-    graph = compiled(tokenizer)
+    graph = compiled(in_graph(tokenizer))
     assert mismatches(TORTURE, tokenizer(TORTURE), graph_ids(graph, TORTURE)) == []
     texts = [" ".join(tokenizer.vocab[start : start + 50]) for start in range(0, 119_547, 50)]
     assert mismatches(texts, tokenizer(texts), graph_ids(graph, texts)) == []
@@ -197,7 +185,7 @@ def test_blank_texts_and_empty_batches_have_no_ids(uncased):
 
 def test_the_limit_of_a_word_is_in_characters(tmp_path):
     tokenizer = tiny(tmp_path, ["ж", "##ж", "𝐱", "##𝐱"], do_lower_case=False)
-    graph = compiled(tokenizer)
+    graph = compiled(in_graph(tokenizer))
     for character, first in (("ж", 12), ("𝐱", 14)):
         texts = [character * 100, character * 101, f"{character * 100}.{character * 101}!"]
         hundred = [first] + [first + 1] * 99
@@ -252,7 +240,7 @@ def test_pieces_that_no_word_can_be_are_never_found(tmp_path):
         "x" * 300,
         "ea e a",
     ]
-    assert graph_ids(compiled(tokenizer), texts) == tokenizer(texts)
+    assert graph_ids(compiled(in_graph(tokenizer)), texts) == tokenizer(texts)
 
 
 def test_a_vocabulary_may_hold_punctuation_of_another_edition_and_private_characters(tmp_path):
@@ -284,7 +272,7 @@ def test_a_vocabulary_may_hold_punctuation_of_another_edition_and_private_charac
             "漢字 漢 漢漢 字",
             "a\u2014e \x00e \ufffd e\x07e",
         ]
-        graph = compiled(tokenizer)
+        graph = compiled(in_graph(tokenizer))
         assert graph_ids(graph, texts) == tokenizer(texts)
         broken = [b"e\xff e\xe2\x82 \xff"]
         expected = tokenizer([text.decode("utf-8", "replace") for text in broken])
@@ -295,54 +283,62 @@ def test_a_vocabulary_without_a_mask_or_suffixes_works(tmp_path):
     tokens = [token for token in TINY if token != "[MASK]" and not token.startswith("##")]
     tokenizer = Tokenizer.from_folder(write_folder(tmp_path, tokens))
     texts = ["Uma[SEP] sente [MASK]", "e!uma"]
-    assert graph_ids(compiled(tokenizer), texts) == tokenizer(texts)
+    assert graph_ids(compiled(in_graph(tokenizer)), texts) == tokenizer(texts)
 
 
 def test_added_special_tokens_are_found_the_longest_first(tmp_path):
     names = ["<e>", "<e>!", "a|b", "\\1"]
     tokenizer = tiny(tmp_path, extra_special_tokens=names)
     texts = ["uma<e>!e <e>uma", "a|b a b", "\\1 \\\\1", "<E>"]
-    found = graph_ids(compiled(tokenizer), texts)
+    found = graph_ids(compiled(in_graph(tokenizer)), texts)
     assert found == tokenizer(texts)
     assert found[0] == [5, 13, 11, 12, 5]
 
 
-SERVED = """
-import json, sys
-import tensorflow as tf
-import tensorflow_text
-
-served = tf.saved_model.load(sys.argv[1])
-texts = json.load(open(sys.argv[2], encoding="utf-8"))
-outputs = served.signatures["serving_default"](texts=tf.constant(texts))
-found = tf.RaggedTensor.from_tensor(outputs["token_ids"], lengths=outputs["lengths"]).to_list()
-assert not {"kbert", "tokenizers", "transformers"} & set(sys.modules)
-print(json.dumps(found))
-"""
-
-
 def test_a_saved_model_needs_only_tensorflow_and_tensorflow_text(uncased, tmp_path):
     tokenizer, *_ = uncased
-
-    class Served(tf.Module):
-        def __init__(self):
-            super().__init__()
-            self.tokenize = in_graph(tokenizer)
-
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="texts")])
-        def serve(self, texts):
-            ids = self.tokenize(texts)
-            return {"token_ids": ids.to_tensor(), "lengths": ids.row_lengths()}
-
-    served = Served()
-    tf.saved_model.save(served, tmp_path / "model", signatures=served.serve)
     texts = [*TORTURE, *banking()[:100]]
-    (tmp_path / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
-    arguments = [sys.executable, "-c", SERVED, tmp_path / "model", tmp_path / "texts.json"]
-    run = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout.splitlines()[-1])
+    found = served_elsewhere(in_graph(tokenizer), texts, tmp_path)
     assert mismatches(texts, tokenizer(texts), found) == []
+
+
+# Offsets
+
+
+def test_offsets_agree(both, data_dir):
+    tokenizer, *_ = both
+    texts = [*TORTURE, *machado(data_dir)[:1_000], *banking()[:500]]
+    assert_equal(tokenizer, in_graph(tokenizer), texts)
+
+
+def test_offsets_of_random_texts_agree(both):
+    tokenizer, *_ = both
+    draw = random.Random(1)
+    sources = [
+        tokenizer.vocab,
+        [chr(code) for code in range(1, 0x250)],
+        [chr(code) for code in range(0x300, 0x370)] + list("aeiou "),
+        list(" .,!?-'\"#[]()$"),
+        [*tokenizer.special_tokens.values(), "\ue000", "\ue001", "x" * 101],
+    ]
+    texts = []
+    for _ in range(1_000):
+        mixed = draw.choices(sources, k=draw.randint(1, 3))
+        texts.append("".join(draw.choice(draw.choice(mixed)) for _ in range(draw.choice([3, 40]))))
+    assert_equal(tokenizer, in_graph(tokenizer), texts)
+
+
+def test_offsets_count_characters_of_the_text_as_it_is(uncased):
+    tokenizer, *_ = uncased
+    text = "Ca\u0301fe\u0301 \U0001f642 [SEP]" + "x" * 101
+    _, starts, ends = in_graph(tokenizer).with_offsets(tf.constant([text, ""]))
+    assert list(zip(starts.to_list()[0], ends.to_list()[0], strict=True)) == [
+        (0, 5),
+        (7, 8),
+        (9, 14),
+        (14, 115),
+    ]
+    assert starts.to_list()[1] == []
 
 
 # Errors

@@ -5,6 +5,7 @@ written for a character or a few. With tables and pieces of its own making it do
 SentencePiece's own models: it cuts texts into words, and merges the bytes of GPT-2.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -41,8 +42,11 @@ def operation(
     normalizer.remove_extra_whitespaces = False
     normalizer.escape_whitespaces = False
     normalizer.precompiled_charsmap = precompiled(images)
+    model = proto.SerializeToString()
+    # In a process that loads SavedModels, operations of one name share one model.
+    name = f"sentencepiece_{hashlib.sha256(model).hexdigest()[:32]}"
     return tf_text.SentencepieceTokenizer(
-        proto.SerializeToString(), out_type=settings.get("out_type", tf.int32)
+        model, out_type=settings.get("out_type", tf.int32), name=name
     )
 
 

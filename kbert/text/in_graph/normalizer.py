@@ -68,6 +68,10 @@ def images_of(
     for characters in all_characters():
         normal.update(zip(characters, normalize_each(rust.normalizer, characters), strict=True))
     found = {c.encode(): written(n) for c, n in normal.items() if written(n) != c and c != "\0"}
+    if SPACE in normal[SPACE] and "WhitespaceSplit" not in parts_of(parts["pre_tokenizer"]):
+        # A blank is a ▁ too, which a ▁ behind it leaves alone.
+        blanks = [c for c, image in normal.items() if image == " "]
+        found |= {(c + SPACE).encode(): 2 * (marks.separator + marks.space) for c in blanks}
     for text in _pairs_and_triples():
         whole = normalize_each(rust.normalizer, [text])[0]
         if whole != "".join(normal[c] for c in text):

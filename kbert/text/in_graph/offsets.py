@@ -16,7 +16,12 @@ def characters(images: dict[bytes, str], marks: Marks, alphabet: set[str], unkno
     """
     meant = {*marks.whole, marks.space, marks.composed, marks.replaced, marks.nothing}
     pieces = [(unknown, 0.0), *((c, -1.0) for c in sorted(alphabet | meant))]
-    shown = {key: image or marks.nothing for key, image in images.items()}
+    held = alphabet | meant
+    shown = {
+        # Between the marks, no character that is not held is one with a neighbour's.
+        key: (image if held.issuperset(image) else marks.composed.join(image)) or marks.nothing
+        for key, image in images.items()
+    }
     return operation(pieces, 0, shown, out_type=tf.string)
 
 
@@ -28,6 +33,7 @@ class Covered:
         words: ragged (B, None), the strings of W words in all.
         sizes: int32 (N,), the characters' bytes.
         starts, ends: int32 (N,), what each covers in its text.
+        beginnings: int32 (N,), where a piece begins that has the character and the ▁ before it.
         first: int64 (W,), the number of each word's first character.
     """
 
@@ -35,6 +41,7 @@ class Covered:
     sizes: tf.Tensor
     starts: tf.Tensor
     ends: tf.Tensor
+    beginnings: tf.Tensor
     first: tf.Tensor
 
     def of_pieces(self, ends: tf.RaggedTensor, prefix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -55,26 +62,27 @@ class Covered:
         begin = tf.where(is_new, own, tf.maximum(tf.concat([[0], end], 0)[:-1], own))
         left = tf.searchsorted(before, begin, side="right") - 1
         right = tf.searchsorted(before, end - 1, side="right") - 1
-        starts, ends = tf.gather(self.starts, left), tf.gather(self.ends, tf.maximum(right, left))
+        starts = tf.where(is_new, tf.gather(self.beginnings, left), tf.gather(self.starts, left))
+        ends = tf.gather(self.ends, tf.maximum(right, left))
         # A piece of the prefix alone stands for the word's first character.
         return starts, tf.where(end <= own, starts + 1, ends)
 
 
-def covered(operation, marks: Marks, wide: list[str], texts, source, way_back) -> Covered:
+def covered(operation, marks: Marks, wide, has_blanks, texts, source, way_back) -> Covered:
     """Cuts texts into normalised characters and words.
 
     Args:
         operation: of `characters`.
         marks: the private characters.
         wide: those of special tokens that take in the white space before them.
+        has_blanks: whether a word's ▁ is the blank before it, not a character put there.
         texts: string (B,).
         source: string (B,), what the offsets count in.
         way_back: from offsets in `texts` to those in `source`, or None where they are one.
     """
     text, starts, ends = operation.tokenize_with_offsets(texts)
     if way_back is not None:
-        starts = tf_text.find_source_offsets(way_back, tf.cast(starts, tf.int64))
-        ends = tf_text.find_source_offsets(way_back, tf.cast(ends, tf.int64))
+        starts, ends = _in_source(way_back, starts), _in_source(way_back, ends)
     starts, ends = in_characters(source, starts), in_characters(source, ends)
     starts, ends = _as_rust_counts(text.values, starts, ends, marks)
 
@@ -85,13 +93,24 @@ def covered(operation, marks: Marks, wide: list[str], texts, source, way_back) -
     is_separator, is_special = is_one_of(marks.separator), is_one_of(*marks.special.values())
     if wide:
         starts = _widened(starts, ends, row, is_one_of(*wide), is_separator)
-    # A word begins with a text, behind a separator, at a special token and behind it.
-    cut = row + tf.cumsum(tf.cast(is_separator | is_special, tf.int32))
-    cut += tf.cumsum(tf.cast(is_special, tf.int32), exclusive=True)
-    is_kept = ~(is_separator | is_one_of(marks.nothing, marks.composed, marks.replaced))
-    kept = keep(text, is_kept)
-    starts, ends, cut = (tf.boolean_mask(x, is_kept) for x in (starts, ends, cut))
+    segment = 2 * tf.cumsum(tf.cast(is_special, tf.int32)) - tf.cast(is_special, tf.int32) + row
+    shown = ~is_one_of(marks.nothing, marks.composed, marks.replaced)
+    text = keep(text, shown)
+    starts, ends, segment, is_separator = (
+        tf.boolean_mask(x, shown) for x in (starts, ends, segment, is_separator)
+    )
+    # A word begins with a segment and behind a separator.
+    cut = segment + tf.cumsum(tf.cast(is_separator, tf.int32))
+    before = tf.concat([[0], starts], 0)[:-1]
+    kept = keep(text, ~is_separator)
+    starts, ends, before, segment, cut = (
+        tf.boolean_mask(x, ~is_separator) for x in (starts, ends, before, segment, cut)
+    )
     is_first = tf.concat([[-1], cut], 0)[:-1] != cut
+    beginnings = starts
+    if has_blanks:
+        is_behind_blank = is_first & (tf.concat([[-1], segment], 0)[:-1] == segment)
+        beginnings = tf.where(is_behind_blank, before, starts)
     word = tf.cumsum(tf.cast(is_first, tf.int32)) - 1
     first = tf.where(is_first)[:, 0]
     strings = tf.strings.unsorted_segment_join(kept.values, word, tf.size(first))
@@ -99,7 +118,15 @@ def covered(operation, marks: Marks, wide: list[str], texts, source, way_back) -
     words = tf.RaggedTensor.from_row_splits(
         strings, tf.gather(words_before, kept.row_splits), validate=False
     )
-    return Covered(words, tf.strings.length(kept.values), starts, ends, first)
+    sizes = tf.strings.length(kept.values)
+    return Covered(words, sizes, starts, ends, beginnings, first)
+
+
+def _in_source(way_back: tf.Tensor, offsets: tf.RaggedTensor) -> tf.RaggedTensor:
+    # The operation stumbles over rows without an offset: each gets one, which goes again.
+    one = tf.zeros([offsets.nrows(), 1], tf.int64)
+    offsets = tf.concat([tf.cast(offsets, tf.int64), one], 1)
+    return tf_text.find_source_offsets(way_back, offsets)[:, :-1]
 
 
 def _as_rust_counts(text: tf.Tensor, starts: tf.Tensor, ends: tf.Tensor, marks: Marks) -> tuple:

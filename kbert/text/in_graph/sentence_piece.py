@@ -48,6 +48,9 @@ class InGraphSentencePiece(tf.Module):
         meanings = [next(private) for _ in range(5)]
         self._marks = marks = Marks(*meanings, {content: next(private) for content in special})
         self._wide = [marks.special[c] for c, token in special.items() if token["lstrip"]]
+        # SentencePiece drops NUL; to Rust it is a character that no piece holds.
+        self._unheld = next(private)
+        self._has_blanks = "WhitespaceSplit" not in parts_of(parts["pre_tokenizer"])
         self._composes = {"NFC", "NFKC"} & set(parts_of(parts["normalizer"]))
 
         images = images_of(tokenizer.rust, parts, marks, alphabet)
@@ -65,7 +68,7 @@ class InGraphSentencePiece(tf.Module):
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Token ids of each text; B and every length may differ from call to call."""
-        texts, _ = self._composed(as_utf_8(texts))
+        texts, _ = self._composed(self._readable(texts))
         words = self._words.tokenize(texts)
         words = keep(words, words.values != self._marks.separator)
         ids, _ = self._model.tokenize(self._prefixed(words))
@@ -78,10 +81,10 @@ class InGraphSentencePiece(tf.Module):
             `(ids, starts, ends)`, int32 ragged (B, None): [start, end), counted in characters
             (code points) as `tokenizer.encode` counts them.
         """
-        source = as_utf_8(texts)
+        source = self._readable(texts)
         texts, way_back = self._composed(source)
         covered = offsets.covered(
-            self._characters, self._marks, self._wide, texts, source, way_back
+            self._characters, self._marks, self._wide, self._has_blanks, texts, source, way_back
         )
         words = covered.words
         prefixed = self._prefixed(words)
@@ -89,6 +92,9 @@ class InGraphSentencePiece(tf.Module):
         prefix = tf.strings.length(prefixed) - tf.strings.length(words.values)
         starts, ends = covered.of_pieces(ends, prefix)
         return tuple(_by_text(ids, words, values) for values in (ids.values, starts, ends))
+
+    def _readable(self, texts: tf.Tensor) -> tf.Tensor:
+        return tf.strings.regex_replace(as_utf_8(texts), r"\x00", self._unheld)
 
     def _composed(self, texts: tf.Tensor) -> tuple:
         """The texts as the normaliser's composition leaves them, and the way back."""

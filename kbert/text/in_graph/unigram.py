@@ -60,16 +60,17 @@ class Unigram(tf.Module):
         """Forward to each character's best way there, then back along the ways."""
         characters = tf.strings.unicode_split(words, "UTF-8")
         numbers, scores = self._candidates(characters)
-        steps = tf.cast(tf.reduce_max(tf.concat([[0], characters.row_lengths()], 0)), tf.int32)
+        steps = tf.cast(tf.reduce_max(tf.concat([[1], characters.row_lengths()], 0)), tf.int32)
         arrived = self._forward(characters.row_starts(), numbers, scores, steps)
         lengths = tf.cast(characters.row_lengths(), tf.int32)
         is_end = _ends_of_pieces(arrived[..., 1], lengths, steps)
-        ids = tf.ragged.boolean_mask(tf.transpose(arrived[..., 0]), is_end)
-        ids = ids.with_values(tf.gather(self._token_ids, ids.values))
-        bytes_before = tf.cumsum(
-            tf.strings.length(characters).to_tensor(shape=[None, None]), axis=1
-        )
-        return self._fused(ids, tf.ragged.boolean_mask(bytes_before, is_end))
+        is_end = tf.RaggedTensor.from_tensor(is_end, lengths).values
+        flat = tf.RaggedTensor.from_tensor(tf.transpose(arrived[..., 0]), lengths)
+        ids = characters.with_values(tf.gather(self._token_ids, flat.values))
+        ends = tf.cumsum(tf.strings.length(characters.values))
+        before = tf.gather(tf.concat([[0], ends], 0), characters.row_starts())
+        ends = characters.with_values(ends - tf.gather(before, characters.value_rowids()))
+        return self._fused(keep(ids, is_end), keep(ends, is_end))
 
     def _candidates(self, characters: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Numbers and scores (N + 1, K) of the pieces of 1 to K characters from each character.

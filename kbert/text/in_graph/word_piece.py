@@ -22,7 +22,6 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from kbert.errors import InputError
 from kbert.text.in_graph.characters import (
     all_characters,
     double_array,
@@ -32,6 +31,7 @@ from kbert.text.in_graph.characters import (
 )
 from kbert.text.in_graph.engine import as_utf_8
 from kbert.text.in_graph.offsets import in_characters
+from kbert.text.in_graph.served import refuse
 from kbert.text.tokenizer import Tokenizer
 
 # ASCII characters that are words of their own to both libraries, as a regular expression.
@@ -192,10 +192,7 @@ def _check(parts: dict) -> None:
         (f"pieces of at most {MAX_PIECE_BYTES} bytes", long, [[]]),
     ):
         if found not in is_served:
-            raise InputError(
-                f"The TensorFlow graph serves tokenizers with {what}; this one has {found}. "
-                "Turn its texts to ids outside the graph, with kbert.text.tokenizer."
-            )
+            refuse(what, found)
 
 
 def _kind(part: dict | None) -> str | None:

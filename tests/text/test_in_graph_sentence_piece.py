@@ -1,0 +1,213 @@
+"""SentencePiece's tokenizers in the graph against the eager ones: equal ids, equal offsets."""
+
+import functools
+import json
+import random
+
+import pytest
+import tensorflow as tf
+import tokenizers
+from in_graph_cases import assert_equal, compiled, graph_ids, served_elsewhere
+from test_tokenizer import TORTURE, banking, machado, mismatches
+from tokenizers import Regex, models, normalizers, pre_tokenizers
+
+from kbert.errors import InputError
+from kbert.text.in_graph import in_graph
+from kbert.text.in_graph.unigram import Unigram
+from kbert.text.learn import learn
+from kbert.text.tokenizer import Tokenizer
+
+PUBLISHED = ("albert", "t5-small", "xlnet")
+LEARNED = ("unigram", "unigram without accents", "bpe", "bpe without accents")
+
+
+@pytest.fixture(scope="module")
+def form(data_dir, tmp_path_factory):
+    """Of a name: the eager tokenizer and its form in the graph."""
+
+    @functools.cache
+    def build(name):
+        if name in PUBLISHED:
+            folder = data_dir / "vocab" / name
+        else:
+            folder = tmp_path_factory.mktemp("learned") / "tokenizer"
+            corpus = sorted((data_dir / "corpus" / "pt_machado").rglob("*.txt"))[:5]
+            plain = "without accents" not in name
+            kind = name.partition(" ")[0]
+            learn(corpus, folder, kind, 2_000, lowercase=not plain, strip_accents=not plain)
+        tokenizer = Tokenizer.from_folder(folder)
+        return tokenizer, in_graph(tokenizer)
+
+    return build
+
+
+@pytest.fixture(params=[*PUBLISHED, *LEARNED])
+def both(request, form):
+    return form(request.param)
+
+
+def lines(data_dir, number=400):
+    return [*machado(data_dir)[:number], *banking()[:number]]
+
+
+def test_real_lines_agree(both, data_dir):
+    assert_equal(*both, lines(data_dir))
+
+
+def test_torture_agrees(both):
+    tokenizer, graph = both
+    assert mismatches(TORTURE, tokenizer(TORTURE), graph_ids(compiled(graph), TORTURE)) == []
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_offsets_of_torture_agree(name, form):
+    assert_equal(*form(name), TORTURE)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_random_texts_agree(name, form):
+    tokenizer, graph = form(name)
+    draw = random.Random(0)
+    special = list(tokenizer.special_tokens.values())
+    sources = [
+        [piece for piece in tokenizer.vocab if piece not in special],
+        [chr(code) for code in range(32, 0x250) if not 0x7F <= code < 0xA0],
+        [chr(code) for code in range(0x3000, 0xD7A4)],
+        list(" .,!?-'\"`"),
+        [token for token in special if token],
+    ]
+    texts = []
+    for _ in range(1_000):
+        mixed = draw.choices(sources, k=draw.randint(1, 3))
+        length = draw.choice([3, 10, 40])
+        texts.append("".join(draw.choice(draw.choice(mixed)) for _ in range(length)))
+    assert_equal(tokenizer, graph, texts)
+
+
+def test_words_that_repeat_themselves_are_cut_as_rust_rounds(form):
+    words = [c * n for c in "!.-*=_#aeh?" for n in range(1, 120)]
+    words += [c * n for c in ("ha", "!?", "ab", "kkk", "?!!") for n in range(1, 60)]
+    for name in PUBLISHED:
+        assert_equal(*form(name), words)
+
+
+def test_pieces_that_differ_in_the_eighth_digit_are_told_apart(form):
+    tokenizer, graph = form("albert")
+    found = graph_ids(compiled(graph), ["habit and habitual"])
+    assert found == tokenizer(["habit and habitual"])
+    assert [tokenizer.vocab[i] for i in found[0][:3]] == ["▁", "hab", "it"]
+
+
+def test_bytes_that_are_not_utf_8_read_as_replacement_characters(both):
+    tokenizer, graph = both
+    texts = [b"\xff", b"caf\xe9 \xe2\x82 x", b"\xed\xa0\x80", b"a\xf0\x9f\x98b \xc0\xaf", b"\x80"]
+    expected = tokenizer([text.decode("utf-8", "replace") for text in texts])
+    assert graph_ids(compiled(graph), texts) == expected
+
+
+def test_blank_texts_and_empty_batches_have_no_ids(both):
+    _, graph = both
+    assert graph_ids(compiled(graph), ["", "  \t", "\n"]) == [[], [], []]
+    assert graph_ids(compiled(graph), []) == []
+    for part in tf.function(graph.with_offsets)(tf.constant(["", " \t", ""])):
+        assert part.to_list() == [[], [], []]
+
+
+def test_ids_and_offsets_are_ragged_int32(form):
+    _, graph = form("albert")
+    for part in (compiled(graph)(tf.constant(["a b", ""])), *graph.with_offsets(["a b", ""])):
+        assert isinstance(part, tf.RaggedTensor)
+        assert part.dtype == tf.int32 and part.shape.as_list() == [2, None]
+
+
+@pytest.mark.parametrize("name", ["albert", "t5-small", "bpe"])
+def test_a_saved_model_needs_only_tensorflow_and_tensorflow_text(name, form, tmp_path):
+    tokenizer, graph = form(name)
+    texts = [*TORTURE, *banking()[:100]]
+    assert mismatches(texts, tokenizer(texts), served_elsewhere(graph, texts, tmp_path)) == []
+
+
+def test_the_best_way_through_a_word_is_found_by_hand():
+    pieces = [("<unk>", 0.0), ("a", -1.0), ("b", -2.0), ("ab", -2.5), ("ba", -3.5)]
+    words = tf.constant(["ab", "aab", "aba", "acb", "ccb", "a" * 50])
+    ids, ends = Unigram(pieces, 0, {"!": 7}).tokenize(words)
+    # aba: ab a is 3.5, a ba is 4.5, a b a is 4.
+    assert ids.to_list() == [[3], [1, 3], [3, 1], [1, 0, 2], [0, 2], [1] * 50]
+    assert ends.to_list()[:5] == [[2], [1, 3], [2, 3], [1, 2, 3], [2, 3]]
+    assert Unigram(pieces, 0, {"!": 7}).tokenize(tf.constant(["!"]))[0].to_list() == [[7]]
+
+
+def test_of_equal_ways_the_first_is_kept():
+    pieces = [("<unk>", -9.0), ("a", -1.0), ("aa", -2.0)]
+    ids, _ = Unigram(pieces, 0, {}).tokenize(tf.constant(["aaa"]))
+    rust = models.Unigram(pieces, 0)
+    assert ids.to_list() == [[token.id for token in rust.tokenize("aaa")]]
+
+
+# Errors
+
+
+def small(**parts) -> Tokenizer:
+    pieces = [("<unk>", 0.0), ("▁", -1.0), ("a", -2.0), ("▁a", -2.5)]
+    rust = tokenizers.Tokenizer(models.Unigram(pieces, 0))
+    rust.normalizer = normalizers.Sequence(
+        [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    )
+    rust.pre_tokenizer = pre_tokenizers.Metaspace()
+    for name, part in parts.items():
+        setattr(rust, name, part)
+    return Tokenizer(rust)
+
+
+def test_a_small_tokenizer_agrees():
+    assert_equal(small(), in_graph(small()), ["a a  a", " aa b ", "", "a\na", "b<unk> a"])
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (
+            {"normalizer": normalizers.Replace(Regex("[0-9]+"), "0")},
+            "normaliser that goes character by character; this one has .*0-9.*signature `tokens`",
+        ),
+        ({"normalizer": normalizers.NFC()}, "joins blanks and strips them; this one has one that"),
+        ({"pre_tokenizer": None}, "a Metaspace pre-tokenizer; this one has none"),
+        (
+            {"pre_tokenizer": pre_tokenizers.Metaspace(split=False)},
+            "a Metaspace that cuts at ▁, and prepends it always or never",
+        ),
+        (
+            {"pre_tokenizer": pre_tokenizers.Metaspace(prepend_scheme="first")},
+            "a Metaspace that cuts at ▁, and prepends it always or never",
+        ),
+        (
+            {
+                "pre_tokenizer": pre_tokenizers.Sequence(
+                    [
+                        pre_tokenizers.WhitespaceSplit(),
+                        pre_tokenizers.Metaspace(prepend_scheme="never"),
+                    ]
+                )
+            },
+            "a Metaspace that prepends ▁ to whole words; this one has one that never does",
+        ),
+    ],
+)
+def test_a_part_without_a_form_in_the_graph_is_told(parts, message):
+    with pytest.raises(InputError, match=message):
+        in_graph(small(**parts))
+
+
+def test_bytes_in_place_of_an_unknown_token_are_told():
+    parts = json.loads(small().rust.to_str())
+    parts["model"]["byte_fallback"] = True
+    rust = tokenizers.Tokenizer.from_str(json.dumps(parts))
+    with pytest.raises(InputError, match="an unknown token; this one has byte_fallback in its"):
+        in_graph(Tokenizer(rust))
+
+
+def test_a_special_token_that_takes_what_follows_is_told():
+    tokenizer = small()
+    tokenizer.rust.add_tokens([tokenizers.AddedToken("<e>", rstrip=True)])
+    with pytest.raises(InputError, match=r"without single_word, rstrip; this one has \['<e>'\]"):
+        in_graph(tokenizer)
