@@ -23,12 +23,7 @@ class SinusoidalPositions(keras.layers.Layer):
         self.base = base
 
     def call(self, x):
-        length, width = ops.shape(x)[1], x.shape[-1]
-        position = ops.cast(ops.arange(length), "float32")[:, None]
-        column = ops.arange(width)
-        pair = ops.cast(2 * (column // 2), "float32")
-        angle = position * ops.exp(pair * (-math.log(self.base) / width))
-        encoding = ops.where(column % 2 == 0, ops.sin(angle), ops.cos(angle))
+        encoding = _sinusoids(ops.shape(x)[1], x.shape[-1], self.base)
         return ops.cast(encoding, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
@@ -38,6 +33,20 @@ class SinusoidalPositions(keras.layers.Layer):
         return {**super().get_config(), "base": self.base}
 
 
+def _sinusoids(length, width, base):
+    position = ops.cast(ops.arange(length), "float32")[:, None]
+    column = ops.arange(width)
+    pair = ops.cast(2 * (column // 2), "float32")
+    angle = position * ops.exp(pair * (-math.log(base) / width))
+    return ops.where(column % 2 == 0, ops.sin(angle), ops.cos(angle))
+
+
+@keras.saving.register_keras_serializable("kbert")
+def sinusoidal(shape, dtype=None):
+    """An initializer: learned positions, shape (S, D), that begin as the sinusoidal ones."""
+    return ops.cast(_sinusoids(*shape, base=10000.0), dtype or keras.config.floatx())
+
+
 @keras.saving.register_keras_serializable("kbert")
 class LearnedPositions(keras.layers.Layer):
     """One learned vector per position (Vaswani et al. 2017, 3.5; Devlin et al. 2019).
@@ -45,6 +54,8 @@ class LearnedPositions(keras.layers.Layer):
     Args:
         max_length: int, the number of positions, in tokens.
         embeddings_initializer: a Keras initializer.
+        first: int, the row of the first token; RoBERTa's table has rows before it that no token
+            takes. The table has `first` + `max_length` rows.
 
     Call: x, float (B, T, D) -> float (T, D), the vectors of positions 0 to T-1, to be added.
 
@@ -52,14 +63,15 @@ class LearnedPositions(keras.layers.Layer):
         ValueError: T is known to be above `max_length`.
     """
 
-    def __init__(self, max_length, embeddings_initializer="uniform", **kwargs):
+    def __init__(self, max_length, embeddings_initializer="uniform", first=0, **kwargs):
         super().__init__(**kwargs)
         self.max_length = max_length
+        self.first = first
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
 
     def build(self, input_shape):
         self.embeddings = self.add_weight(
-            shape=(self.max_length, input_shape[-1]),
+            shape=(self.first + self.max_length, input_shape[-1]),
             initializer=self.embeddings_initializer,
             name="embeddings",
         )
@@ -70,7 +82,7 @@ class LearnedPositions(keras.layers.Layer):
                 f"{x.shape[1]} tokens came, but this model has positions for at most "
                 f"{self.max_length}. Truncate the text, or cut it into windows."
             )
-        return self.embeddings[: ops.shape(x)[1]]
+        return self.embeddings[self.first : self.first + ops.shape(x)[1]]
 
     def compute_output_shape(self, input_shape):
         return input_shape[1:]
@@ -80,4 +92,5 @@ class LearnedPositions(keras.layers.Layer):
             **super().get_config(),
             "max_length": self.max_length,
             "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
+            "first": self.first,
         }

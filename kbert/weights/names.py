@@ -1,8 +1,9 @@
 """Tables of names that run both ways: a checkpoint's tensors ⇄ kbert's variables.
 
 A row pairs one of our variable paths with the checkpoint's tensor name; `{i}` stands for the
-number of a block. A tensor that a checkpoint may hold and that no layer of ours takes has a row
-without a path of ours, so that nothing is skipped in silence.
+number of a block, and another letter in braces for another number. A tensor that a checkpoint may
+hold and that no layer of ours takes has a row without a path of ours, so that nothing is skipped
+in silence.
 """
 
 import re
@@ -76,18 +77,14 @@ def from_checkpoint(
         prefix: what a model with a head puts before the encoder's names ("bert."); a bare encoder
             does without, and both are read.
     """
-    patterns = [
-        (re.compile(re.escape(name).replace(r"\{i\}", r"(\d+)") + r"\Z"), row)
-        for row in table
-        for name in (row.theirs, *row.aliases)
-    ]
+    patterns = [(_pattern(name), row) for row in table for name in (row.theirs, *row.aliases)]
     matched = Matched()
     for name, array in tensors.items():
         for pattern, row in patterns:
             found = pattern.match(name if row.head else name.removeprefix(prefix))
             if found:
                 if row.ours is not None:
-                    path = row.ours.replace("{i}", found[1]) if found.groups() else row.ours
+                    path = row.ours.format(**found.groupdict())
                     matched.arrays[path] = array.T if row.transpose else array
                 break
         else:
@@ -103,17 +100,13 @@ def to_checkpoint(
     Raises:
         KeyError: a variable has no row.
     """
-    patterns = [
-        (re.compile(re.escape(row.ours).replace(r"\{i\}", r"(\d+)") + r"\Z"), row)
-        for row in table
-        if row.ours is not None
-    ]
+    patterns = [(_pattern(row.ours), row) for row in table if row.ours is not None]
     tensors = {}
     for path, array in arrays.items():
         for pattern, row in patterns:
             found = pattern.match(path)
             if found:
-                name = row.theirs.replace("{i}", found[1]) if found.groups() else row.theirs
+                name = row.theirs.format(**found.groupdict())
                 name = name if row.head else prefix + name
                 tensors[name] = np.ascontiguousarray(array.T if row.transpose else array)
                 break
@@ -144,3 +137,8 @@ def take(variables) -> dict[str, np.ndarray]:
     from keras import ops
 
     return {v.path: ops.convert_to_numpy(ops.cast(v.value, "float32")) for v in variables}
+
+
+def _pattern(name):
+    """`{i}` in a name matches a number, and is what the other side's `{i}` is filled with."""
+    return re.compile(re.sub(r"\\\{(\w)\\\}", r"(?P<\1>\\d+)", re.escape(name)) + r"\Z")

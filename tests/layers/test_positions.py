@@ -6,7 +6,7 @@ import pytest
 from harness import check_layer, numbers, run, to_numpy
 from keras import ops
 
-from kbert.layers.positions import LearnedPositions, SinusoidalPositions
+from kbert.layers.positions import LearnedPositions, SinusoidalPositions, sinusoidal
 
 B, T, D = 2, 5, 13
 
@@ -67,6 +67,24 @@ def test_learned_positions_are_the_first_rows_of_their_table():
     assert to_numpy(layer(numbers(B, 7, D))).tolist() == table.tolist()
 
 
+def test_learned_positions_may_begin_at_a_later_row_of_a_longer_table():
+    layer = LearnedPositions(7, first=3)
+    layer.build((None, None, D))
+    table = numbers(3 + 7, D)
+    layer.embeddings.assign(table)
+    assert to_numpy(layer(numbers(B, T, D))).tolist() == table[3 : 3 + T].tolist()
+    assert to_numpy(layer(numbers(B, 7, D))).tolist() == table[3:].tolist()
+    with pytest.raises(ValueError, match="8 tokens came, .* at most 7"):
+        layer(numbers(B, 8, D))
+
+
+def test_learned_positions_may_begin_as_the_sinusoidal_ones():
+    layer = LearnedPositions(11, sinusoidal)
+    layer.build((None, None, D))
+    np.testing.assert_allclose(to_numpy(layer.embeddings), vaswani(11, D), rtol=0, atol=1e-6)
+    assert layer.embeddings.trainable
+
+
 def test_more_tokens_than_learned_positions_are_refused():
     with pytest.raises(ValueError, match="11 tokens came, .* at most 7. Truncate the text"):
         LearnedPositions(7)(numbers(B, 11, D))
@@ -87,8 +105,9 @@ def test_learned_positions_of_a_graph_follow_the_length_of_each_batch():
     [
         lambda dtype: SinusoidalPositions(997.0, dtype=dtype),
         lambda dtype: LearnedPositions(T, dtype=dtype),
+        lambda dtype: LearnedPositions(T, sinusoidal, first=2, dtype=dtype),
     ],
-    ids=["sinusoidal", "learned"],
+    ids=["sinusoidal", "learned", "learned from sinusoidal"],
 )
 def test_positions_save_train_compile_and_compute_in_bfloat16(make, tmp_path):
     def add(layer, x):

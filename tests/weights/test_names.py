@@ -56,6 +56,14 @@ def test_a_dense_kernel_is_transposed_and_nothing_else_is():
     assert tensors["embeddings.word_embeddings.weight"].shape == (7, 2)
 
 
+def test_a_row_may_carry_two_numbers_over_in_any_order():
+    table = names.dense("block_{i}_{j}", "groups.{j}.layers.{i}")
+    tensors = {"groups.3.layers.11.bias": np.arange(3.0)}
+    matched = names.from_checkpoint(tensors, table, "")
+    assert set(matched.arrays) == {"block_11_3/bias"}
+    assert set(names.to_checkpoint(matched.arrays, table, "")) == set(tensors)
+
+
 def test_a_blocks_number_is_carried_over():
     matched = read("bert.layer.7.query.weight", "layer.13.query.weight")
     assert set(matched.arrays) == {"block_7/query/kernel", "block_13/query/kernel"}
