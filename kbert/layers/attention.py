@@ -25,6 +25,7 @@ class MultiHeadAttention(keras.layers.Layer):
     Call:
         x: float (B, T, D).
         memory: float (B, S, D'), or None for self-attention (then S = T).
+        values: float (B, S, D''), what values are made of where it is not what keys are made of.
         attention_mask: bool, broadcastable to (B, H, T, S); True = may attend.
         bias: float, broadcastable to (B, H, T, S), added to the scaled products.
         return_scores: bool.
@@ -64,18 +65,20 @@ class MultiHeadAttention(keras.layers.Layer):
             name=name,
         )
 
-    def build(self, x_shape, memory_shape=None):
+    def build(self, x_shape, memory_shape=None, values_shape=None):
         width = x_shape[-1]
         memory_width = width if memory_shape is None else memory_shape[-1]
+        values_width = memory_width if values_shape is None else values_shape[-1]
         self.output_dense = self._dense(width, "output")
         self.query.build((None, width))
         self.key.build((None, memory_width))
-        self.value.build((None, memory_width))
+        self.value.build((None, values_width))
         self.output_dense.build((None, self.num_heads * self.head_width))
 
     def call(
-        self, x, memory=None, attention_mask=None, bias=None, return_scores=False, training=None
-    ):
+        self, x, memory=None, attention_mask=None, bias=None, return_scores=False, training=None,
+        values=None,
+    ):  # fmt: skip
         if attention_mask is not None and _dtype(attention_mask) != "bool":
             raise ValueError(
                 f"attention_mask must be boolean, True = may attend; got {_dtype(attention_mask)}. "
@@ -84,7 +87,7 @@ class MultiHeadAttention(keras.layers.Layer):
         source = x if memory is None else memory
         query = self._project(self.query, x)
         key = self._project(self.key, source)
-        value = self._project(self.value, source)
+        value = self._project(self.value, source if values is None else values)
         dropping = bool(training) and self.dropout > 0
         drop = (lambda scores: self.drop(scores, training=True)) if dropping else None
         operands = (query, key, value, attention_mask, bias)
@@ -103,8 +106,9 @@ class MultiHeadAttention(keras.layers.Layer):
         return ops.reshape(rows, (batch, length, self.num_heads, self.head_width))
 
     def compute_output_spec(
-        self, x, memory=None, attention_mask=None, bias=None, return_scores=False, training=None
-    ):
+        self, x, memory=None, attention_mask=None, bias=None, return_scores=False, training=None,
+        values=None,
+    ):  # fmt: skip
         output = keras.KerasTensor(x.shape, self.compute_dtype)
         if not return_scores:
             return output

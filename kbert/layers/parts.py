@@ -4,7 +4,9 @@ import keras
 
 
 def to_config(layer, names):
-    """The config of the sublayers that `layer` was handed under `names`."""
+    """The config of the sublayers that `layer` was handed under `names`: each a layer, a list of
+    layers, or None.
+    """
     return {name: keras.saving.serialize_keras_object(getattr(layer, name)) for name in names}
 
 
@@ -14,11 +16,15 @@ def from_config(config, names):
     Their owner builds them, and so gives their variables the same paths as at first; built here,
     from the shapes that Keras notes beside a config, they would be built twice.
     """
-    sublayers = {
-        name: keras.saving.deserialize_keras_object({**config[name], "build_config": None})
-        for name in names
-    }
-    return {**config, **sublayers}
+
+    def sublayer(config):
+        if config is None:
+            return None
+        if isinstance(config, list):
+            return [sublayer(entry) for entry in config]
+        return keras.saving.deserialize_keras_object({**config, "build_config": None})
+
+    return {**config, **{name: sublayer(config[name]) for name in names}}
 
 
 def fresh(initializer):

@@ -57,6 +57,22 @@ def test_self_attention_is_the_papers_formula(settings):
     assert_near(layer(X), reference.attention(layer, X), 1e-5)
 
 
+def test_values_may_be_made_of_another_sequence_than_keys():
+    layer = MultiHeadAttention(H, K)
+    layer.build((None, None, D), values_shape=(None, None, D_MEMORY))
+    randomize(layer)
+    values = numbers(B, T, D_MEMORY, seed=2)
+    got = layer(X, values=values)
+    query, key, value = (
+        reference.dense(dense, source.astype("float64")).reshape(B, T, H, K)
+        for dense, source in ((layer.query, X), (layer.key, X), (layer.value, values))
+    )
+    exponentials = np.exp(np.einsum("bthk,bshk->bhts", query, key) / np.sqrt(K))
+    scores = exponentials / exponentials.sum(-1, keepdims=True)
+    rows = np.einsum("bhts,bshk->bthk", scores, value).reshape(B, T, H * K)
+    assert_near(got, reference.dense(layer.output_dense, rows), 1e-5)
+
+
 def test_cross_attention_takes_queries_from_one_sequence_and_the_rest_from_the_other():
     layer = cross_attention()
     mask = to_numpy(masks.padding(PADDING))
