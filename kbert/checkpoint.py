@@ -2,21 +2,24 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kbert.errors import InputError
-from kbert.models import bert
 from kbert.text.tokenizer import Tokenizer
 from kbert.weights import names, safetensors
 
 if TYPE_CHECKING:
     import keras
 
-# config.json's model_type → the file that describes the architecture.
-ARCHITECTURES: dict[str, ModuleType] = {"bert": bert}
+# config.json's model_type → the file of models/ that describes the architecture.
+ARCHITECTURES = {"bert": "bert"}
 CONFIG = "config.json"
 HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model"]
 
@@ -27,8 +30,8 @@ class Checkpoint:
 
     Attributes:
         encoder: functional `keras.Model`, the encoder with its weights. Its attribute
-            `head_weights` (variable path → array) keeps what the folder holds for heads, so that
-            `task.model(encoder)` starts from a pretrained pooler.
+            `head_weights` (a head's name → variable path → array) keeps what the folder holds for
+            heads, so that `task.model(encoder)` starts from a pretrained pooler.
         tokenizer: text → token ids.
         config: the architecture's frozen config, e.g. `BertConfig`.
         settings: `config.json` as it was read.
@@ -79,14 +82,8 @@ def load(
             f"the model vocab_size {config.vocab_size}. They belong to different checkpoints."
         )
     tensors = safetensors.read(safetensors.weight_files(folder))
-    matched = names.from_checkpoint(tensors, architecture.NAMES, architecture.PREFIX)
     encoder = architecture.encoder(config, dtype)
-    missing, misshapen = names.differences(encoder.weights, matched.arrays)
-    if matched.unknown or missing or misshapen:
-        raise InputError(_misfit(folder, matched.unknown, missing, misshapen))
-    names.assign(encoder.weights, matched.arrays)
-    ours = {variable.path for variable in encoder.weights}
-    encoder.head_weights = {p: a for p, a in matched.arrays.items() if p not in ours}
+    assign(encoder, tensors, architecture, folder)
     return Checkpoint(encoder, tokenizer, config, settings)
 
 
@@ -102,14 +99,36 @@ def save(folder: str | os.PathLike, model: "keras.Model", settings: dict, tokeni
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     architecture = _architecture(folder, settings)
-    tensors = names.to_checkpoint(
-        names.take(model.weights), architecture.NAMES, architecture.PREFIX
-    )
-    if settings.get("architectures") == [architecture.ENCODER_CLASS]:
-        tensors = {n.removeprefix(architecture.PREFIX): t for n, t in tensors.items()}
+    head = settings.get("kbert", {}).get("head")
+    tensors = tensors_of(model, architecture, head)
     safetensors.write(folder / safetensors.WEIGHTS, tensors)
     tokenizer.save(folder)
-    write_json(folder / CONFIG, settings)
+    stem = architecture.STEM
+    stem = stem(settings) if callable(stem) else stem
+    name = f"{stem}For{head}" if head in architecture.HEADS else f"{stem}Model"
+    write_json(folder / CONFIG, {**settings, "architectures": [name]})
+
+
+def tensors_of(
+    model: "keras.Model", architecture: ModuleType, head: str | None = None
+) -> dict[str, np.ndarray]:
+    """A model's weights under Hugging Face's names: the other way of `assign`.
+
+    Args:
+        model: an encoder, or one with a head.
+        architecture: its file of models/.
+        head: a name of the architecture's HEADS. Of another, or None, the encoder goes under the
+            bare model's names, and the head's weights, if there are any, under kbert's own.
+    """
+    published = architecture.HEADS.get(head)
+    rows = (*architecture.NAMES, *(published or ()))
+    arrays, ours = names.take(model.weights), {}
+    if published is None:
+        known = names.known(rows)
+        ours = {f"{names.OURS}.{p.replace('/', '.')}": a for p, a in arrays.items() if not known(p)}
+        arrays = {path: array for path, array in arrays.items() if known(path)}
+    prefix = "" if published is None else architecture.PREFIX
+    return {**names.to_checkpoint(arrays, rows, prefix), **ours}
 
 
 def find_folder(path: str | os.PathLike, revision: str | None = None) -> Path:
@@ -171,11 +190,50 @@ def _architecture(folder: Path, settings: dict) -> ModuleType:
         raise InputError(
             f"{folder / CONFIG}: model_type is {model_type!r}; this version knows {known}."
         )
-    return ARCHITECTURES[model_type]
+    return import_module(f"kbert.models.{ARCHITECTURES[model_type]}")
 
 
-def _misfit(folder: Path, unknown, missing, misshapen) -> str:
-    lists = {"unknown": unknown, "missing": missing, "misshapen": misshapen}
+def assign(encoder, tensors: Mapping[str, np.ndarray], architecture: ModuleType, folder) -> None:
+    """Give an encoder its weights, and keep what the tensors hold for heads.
+
+    Args:
+        encoder: gets its weights, and `head_weights`: a head's name → variable path → array.
+        tensors: Hugging Face's tensor name → array.
+        architecture: the encoder's file of models/.
+        folder: where the tensors are from, for errors.
+
+    Raises:
+        InputError: a tensor is unknown, missing, misshapen, or not what it is tied to.
+    """
+    matched = names.from_checkpoint(tensors, architecture.NAMES, architecture.PREFIX)
+    others = {name: tensors[name] for name in matched.unknown}
+    heads, untied = {}, set()
+    heads[names.OURS] = {
+        name.removeprefix(f"{names.OURS}.").replace(".", "/"): array
+        for name, array in others.items()
+        if name.startswith(f"{names.OURS}.")
+    }
+    unknown = {name for name in others if not name.startswith(f"{names.OURS}.")}
+    for head, rows in architecture.HEADS.items():
+        found = names.from_checkpoint(others, rows, architecture.PREFIX)
+        heads[head] = found.arrays
+        unknown &= set(found.unknown)
+        held = matched.arrays | found.arrays
+        untied |= {
+            f"{name}, expected to be {path}"
+            for name, path in found.tied.items()
+            if path in held and not np.array_equal(others[name], held[path])
+        }
+    unknown |= matched.arrays.keys() - {variable.path for variable in encoder.weights}
+    missing, misshapen = names.differences(encoder.weights, matched.arrays)
+    if unknown or missing or misshapen or untied:
+        raise InputError(_misfit(folder, unknown, missing, misshapen, untied))
+    names.assign(encoder.weights, matched.arrays)
+    encoder.head_weights = heads
+
+
+def _misfit(folder: Path, unknown, missing, misshapen, untied) -> str:
+    lists = {"unknown": unknown, "missing": missing, "misshapen": misshapen, "untied": untied}
     lines = [f"{folder}: the weights do not fit the model that {CONFIG} describes."]
     for kind, entries in lists.items():
         if entries:

@@ -1,9 +1,10 @@
-"""A label for a text: dropout and one dense layer on the pooled vector."""
+"""A label, or numbers, for a text: dropout and one dense layer on the pooled vector."""
 
 import keras
 
 from kbert.heads.pooling import pooled
 from kbert.layers.dropout import Dropout
+from kbert.layers.head_parts import head_parts
 
 
 def classification(
@@ -13,7 +14,7 @@ def classification(
 
     Args:
         encoder: gives `sequence` (B, T, D).
-        num_labels: int, C.
+        num_labels: int, C; of a regression, its numbers.
         pooling: see `pooling.pooled`.
         dropout: float, probability of dropping a value of the pooled vector.
 
@@ -23,8 +24,5 @@ def classification(
     x = pooled(encoder, pooling)
     x = Dropout(dropout, name="classifier_dropout")(x)
     # Logits in float32 whatever the encoder computes in: a softmax over bfloat16 loses ranks.
-    initializer = keras.initializers.TruncatedNormal(stddev=0.02)
-    dense = keras.layers.Dense(
-        num_labels, kernel_initializer=initializer, dtype="float32", name="classifier"
-    )
+    dense = head_parts(encoder).dense(num_labels, "classifier", dtype="float32")
     return keras.Model(encoder.input, dense(x), name="text_classification")

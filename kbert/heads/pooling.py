@@ -3,6 +3,10 @@
 import keras
 from keras import ops
 
+from kbert.layers.activations import Activation
+from kbert.layers.dropout import Dropout
+from kbert.layers.head_parts import head_parts, policy
+
 POOLINGS = ("pooler", "cls", "mean", "max")
 
 
@@ -11,9 +15,10 @@ def pooled(encoder: keras.Model, pooling: str):
 
     Args:
         encoder: takes `padding_mask` among its inputs, gives `sequence` (B, T, D).
-        pooling: "pooler", tanh(W h₀ + b) on the first token ([CLS]), as BERT's own heads do
-            (Devlin et al. 2019, 3.2, and their code); "cls", the first token as it is; "mean" and
-            "max", over the real tokens of each text.
+        pooling: "pooler", what the architecture's own classifiers take (`encoder.head_parts`):
+            for BERT tanh(W h₀ + b) on the first token ([CLS]) (Devlin et al. 2019, 3.2, and their
+            code); "cls", the first token as it is; "mean" and "max", over the real tokens of each
+            text.
 
     Returns:
         A symbolic tensor, float (B, D).
@@ -23,27 +28,36 @@ def pooled(encoder: keras.Model, pooling: str):
     """
     if pooling not in POOLINGS:
         raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}; got {pooling!r}.")
+    parts = head_parts(encoder)
+    kind = parts.pooling if pooling == "pooler" else pooling
     sequence = encoder.output["sequence"]
-    if pooling in ("pooler", "cls"):
-        first = sequence[:, 0]
-        return first if pooling == "cls" else _pooler(sequence)(first)
-    padding_mask = encoder.input["padding_mask"]
-    return PoolTokens(pooling, dtype=sequence.dtype, name=pooling)(sequence, padding_mask)
+    if kind == "cls":
+        x = sequence[:, 0]
+    else:
+        padding_mask = encoder.input["padding_mask"]
+        x = PoolTokens(kind, dtype=sequence.dtype, name=kind)(sequence, padding_mask)
+    return pooler(x, parts, policy(sequence)) if pooling == "pooler" else x
 
 
-def _pooler(sequence):
-    return keras.layers.Dense(
-        sequence.shape[-1],
-        activation="tanh",
-        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
-        dtype=_policy(sequence),
-        name="pooler",
-    )
+def pooled_tokens(encoder: keras.Model):
+    """What a head of tokens takes: the sequence, through the pooler's layers where that is so.
+
+    Returns:
+        A symbolic tensor, float (B, T, D).
+    """
+    parts, sequence = head_parts(encoder), encoder.output["sequence"]
+    return pooler(sequence, parts, policy(sequence)) if parts.pool_tokens else sequence
 
 
-def _policy(tensor):
-    """The dtype policy of the layer that made a tensor, so that a head computes as its encoder."""
-    return tensor._keras_history.operation.dtype_policy
+def pooler(x, parts, dtype):
+    """The dense layer before a classifier, with what stands around it; float (…, D), as it came."""
+    if not parts.pooler_dense:
+        return x
+    if parts.pooler_dropout:
+        x = Dropout(parts.pooler_dropout, dtype=dtype, name="pooler_dropout")(x)
+    dense = parts.dense(x.shape[-1], "pooler", use_bias=parts.pooler_bias, dtype=dtype)
+    x = Activation(parts.pooler_activation, dtype=dtype, name="pooler_activation")(dense(x))
+    return parts.norm(name="pooler_norm", dtype=dtype)(x) if parts.pooler_norm else x
 
 
 @keras.saving.register_keras_serializable("kbert")

@@ -27,3 +27,22 @@ def activation_function(name):
         known = ", ".join(sorted(ACTIVATIONS))
         raise ValueError(f"activation {name!r} is not known; expected one of {known}.")
     return ACTIVATIONS[name]
+
+
+@keras.saving.register_keras_serializable("kbert")
+class Activation(keras.layers.Layer):
+    """An activation function of `ACTIVATIONS` as a layer, float (…) -> float (…); no weights."""
+
+    def __init__(self, activation, **kwargs):
+        super().__init__(**kwargs)
+        self.activation = activation
+        self.activate = activation_function(activation)
+
+    def call(self, x, training=None):
+        return self.activate(x, bool(training))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "activation": self.activation}

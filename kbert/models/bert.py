@@ -6,6 +6,7 @@ normalised and dropped out; the feed-forward network uses GELU.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 
@@ -16,6 +17,7 @@ from kbert.layers.dropout import Dropout
 from kbert.layers.embeddings import TokenEmbedding
 from kbert.layers.encoder import EncoderBlock
 from kbert.layers.feed_forward import FeedForward
+from kbert.layers.head_parts import HeadParts
 from kbert.layers.normalization import LayerNormalization
 from kbert.layers.positions import LearnedPositions
 from kbert.layers.residual import PostNorm
@@ -112,12 +114,23 @@ def bert(config: BertConfig, dtype=None) -> keras.Model:
     for block in blocks:
         x = block(x, attention_mask=mask)
     inputs = {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": padding_mask}
-    return keras.Model(inputs, {"sequence": x}, name="bert")
+    model = keras.Model(inputs, {"sequence": x}, name="bert")
+    model.head_parts = head_parts(config)
+    return model
+
+
+def head_parts(config: BertConfig) -> HeadParts:
+    """What BERT's heads are made of."""
+    return HeadParts(
+        transform_activation=config.activation,
+        norm=partial(LayerNormalization, config.norm_epsilon),
+        initializer_range=config.initializer_range,
+    )
 
 
 # Hugging Face's names (modeling_bert.py of transformers).
 PREFIX = "bert."
-ENCODER_CLASS = "BertModel"
+STEM = "Bert"  # of the names of its classes: BertModel, BertForMaskedLM
 BLOCK, LAYER = "block_{i}", "encoder.layer.{i}"
 NAMES = (
     names.Row("token_embedding/embeddings", "embeddings.word_embeddings.weight"),
@@ -132,25 +145,28 @@ NAMES = (
     *names.dense(f"{BLOCK}/feed_forward/inner", f"{LAYER}.intermediate.dense"),
     *names.dense(f"{BLOCK}/feed_forward/outer", f"{LAYER}.output.dense"),
     *names.norm(f"{BLOCK}/feed_forward_residual/norm", f"{LAYER}.output.LayerNorm"),
-    *names.dense("pooler", "pooler.dense"),
-    *names.dense("classifier", "classifier", head=True),
     *names.left_out("embeddings.position_ids"),
-    # The heads of pretraining, masked words and next sentence.
-    *names.left_out(
-        "cls.predictions.bias",
-        "cls.predictions.decoder.weight",
-        "cls.predictions.decoder.bias",
-        "cls.predictions.transform.dense.weight",
-        "cls.predictions.transform.dense.bias",
-        "cls.predictions.transform.LayerNorm.weight",
-        "cls.predictions.transform.LayerNorm.bias",
-        "cls.predictions.transform.LayerNorm.gamma",
-        "cls.predictions.transform.LayerNorm.beta",
-        "cls.seq_relationship.weight",
-        "cls.seq_relationship.bias",
-        head=True,
-    ),
 )
+POOLER = names.dense("pooler", "pooler.dense")
+CLASSIFIER = names.dense("classifier", "classifier", head=True)
+SPAN = names.dense("span", "qa_outputs", head=True)
+NEXT_SENTENCE = names.dense("next_sentence", "cls.seq_relationship", head=True)
+MASKED_LM = (
+    *names.dense("masked_lm_transform", "cls.predictions.transform.dense", head=True),
+    *names.norm("masked_lm_norm", "cls.predictions.transform.LayerNorm", head=True),
+    names.Row("masked_lm_bias/bias", "cls.predictions.bias", head=True),
+    *names.tied("cls.predictions.decoder.bias", "masked_lm_bias/bias"),
+    *names.tied("cls.predictions.decoder.weight", "token_embedding/embeddings"),
+)
+HEADS = {
+    "SequenceClassification": POOLER + CLASSIFIER,
+    "TokenClassification": CLASSIFIER,
+    "QuestionAnswering": SPAN,
+    "MultipleChoice": POOLER + CLASSIFIER,
+    "MaskedLM": MASKED_LM,
+    "NextSentencePrediction": POOLER + NEXT_SENTENCE,
+    "PreTraining": POOLER + NEXT_SENTENCE + MASKED_LM,
+}
 
 # Our field ⇄ Hugging Face's key in config.json, and the value when the key is not there.
 CONFIG_KEYS = {
@@ -200,7 +216,7 @@ def config_from_hugging_face(settings: dict) -> BertConfig:
 def config_to_hugging_face(config: BertConfig) -> dict:
     """`config.json`'s keys for a config: the other way of `config_from_hugging_face`."""
     sizes = {key: getattr(config, ours) for ours, (key, _) in CONFIG_KEYS.items()}
-    return {"model_type": "bert", "architectures": [ENCODER_CLASS], **sizes}
+    return {"model_type": "bert", "architectures": ["BertModel"], **sizes}
 
 
 encoder = bert  # under the name that every architecture's file has

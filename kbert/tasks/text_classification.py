@@ -14,7 +14,7 @@ from kbert.inputs.packer import Packer, Row
 from kbert.inputs.windows import check_window, mean_of_windows, packed_windows
 from kbert.weights import names
 
-NAME = "text-classification"
+NAME, HEAD = "text-classification", "SequenceClassification"
 SMALLEST = 1e-37  # probability that a logarithm is taken of, within float32
 
 
@@ -79,12 +79,11 @@ class TextClassification:
         own = {field: getattr(self, field) for field in fields}
         return {
             **encoder_settings,
-            "architectures": ["BertForSequenceClassification"],
             "problem_type": "single_label_classification",
             "classifier_dropout": self.dropout,
             "id2label": {str(i): label for i, label in enumerate(self.labels)},
             "label2id": {label: i for i, label in enumerate(self.labels)},
-            "kbert": {"task": NAME, "settings": own},
+            "kbert": {"task": NAME, "head": HEAD, "settings": own},
         }
 
     def model(self, encoder: keras.Model) -> keras.Model:
@@ -93,11 +92,7 @@ class TextClassification:
         What the encoder's checkpoint holds for the head, and fits, is loaded; the rest is new.
         """
         model = classification(encoder, len(self.labels), self.pooling, self.dropout)
-        head = [v for v in model.weights if v.path not in {e.path for e in encoder.weights}]
-        held = getattr(encoder, "head_weights", {})
-        missing, misshapen = names.differences(head, held)
-        new = {*missing, *(text.split(" ")[0] for text in misshapen)}
-        names.assign([v for v in head if v.path not in new], held)
+        names.load_head(model, encoder, HEAD)
         return model
 
     def loss(self) -> keras.losses.Loss:

@@ -159,13 +159,11 @@ def load_task_model(loaded: checkpoint.Checkpoint, folder):
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error
     model = task.model(loaded.encoder)
-    ours = {v.path for v in loaded.encoder.weights}
-    head = [v for v in model.weights if v.path not in ours]
-    missing, misshapen = names.differences(head, loaded.encoder.head_weights)
-    if missing or misshapen:
+    head = loaded.settings.get("kbert", {}).get("head")
+    if new := names.load_head(model, loaded.encoder, head):
         raise InputError(
-            f"{folder}: the weights of the head do not fit: missing {missing}, misshapen "
-            f"{misshapen}. Is it a run folder, or a checkpoint that is still to be fine-tuned?"
+            f"{folder}: the weights of the head do not fit: {', '.join(new)} are missing or of "
+            "another shape. Is it a run folder, or a checkpoint that is still to be fine-tuned?"
         )
     return task, model
 

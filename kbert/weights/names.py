@@ -7,10 +7,13 @@ in silence.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+
+# Before the names of a head that Hugging Face has not for an architecture: "kbert.pooler.kernel".
+OURS = "kbert"
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Row:
         transpose: whether the two hold each other's transpose (dense kernels do).
         aliases: other names that older files use for the same tensor; read, never written.
         head: whether the tensor belongs to a head, so that it carries no architecture prefix.
+        tied_to: our variable path that `theirs` repeats (a decoder's weight, tied to the
+            embedding); read to be compared, never written. `ours` is None then.
     """
 
     ours: str | None
@@ -30,6 +35,7 @@ class Row:
     transpose: bool = False
     aliases: tuple[str, ...] = ()
     head: bool = False
+    tied_to: str | None = None
 
 
 def dense(ours: str, theirs: str, *, head: bool = False) -> tuple[Row, Row]:
@@ -40,17 +46,22 @@ def dense(ours: str, theirs: str, *, head: bool = False) -> tuple[Row, Row]:
     )
 
 
-def norm(ours: str, theirs: str) -> tuple[Row, Row]:
+def norm(ours: str, theirs: str, *, head: bool = False) -> tuple[Row, Row]:
     """Layer normalisation; files converted from TensorFlow say gamma and beta."""
     return (
-        Row(f"{ours}/gamma", f"{theirs}.weight", aliases=(f"{theirs}.gamma",)),
-        Row(f"{ours}/beta", f"{theirs}.bias", aliases=(f"{theirs}.beta",)),
+        Row(f"{ours}/gamma", f"{theirs}.weight", aliases=(f"{theirs}.gamma",), head=head),
+        Row(f"{ours}/beta", f"{theirs}.bias", aliases=(f"{theirs}.beta",), head=head),
     )
 
 
 def left_out(*theirs: str, head: bool = False) -> tuple[Row, ...]:
     """Tensors that a checkpoint may hold and that no layer of ours takes."""
     return tuple(Row(None, name, head=head) for name in theirs)
+
+
+def tied(theirs: str, tied_to: str) -> tuple[Row]:
+    """A head's tensor that repeats one of ours; a file where it differs is refused."""
+    return (Row(None, theirs, head=True, tied_to=tied_to),)
 
 
 @dataclass
@@ -60,10 +71,12 @@ class Matched:
     Attributes:
         arrays: our variable path → array in our layout.
         unknown: tensor names that no row has.
+        tied: tensor name → our variable path that it repeats.
     """
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
+    tied: dict[str, str] = field(default_factory=dict)
 
 
 def from_checkpoint(
@@ -86,6 +99,8 @@ def from_checkpoint(
                 if row.ours is not None:
                     path = row.ours.format(**found.groupdict())
                     matched.arrays[path] = array.T if row.transpose else array
+                elif row.tied_to is not None:
+                    matched.tied[name] = row.tied_to
                 break
         else:
             matched.unknown.append(name)
@@ -115,6 +130,12 @@ def to_checkpoint(
     return tensors
 
 
+def known(table: Iterable[Row]) -> Callable[[str], bool]:
+    """Whether a table has a row for one of our variable paths."""
+    patterns = [_pattern(row.ours) for row in table if row.ours is not None]
+    return lambda path: any(pattern.match(path) for pattern in patterns)
+
+
 def differences(variables, arrays: Mapping[str, np.ndarray]) -> tuple[list[str], list[str]]:
     """Which variables `arrays` lacks, and which it holds in another shape: two lists of words."""
     missing = [v.path for v in variables if v.path not in arrays]
@@ -137,6 +158,32 @@ def take(variables) -> dict[str, np.ndarray]:
     from keras import ops
 
     return {v.path: ops.convert_to_numpy(ops.cast(v.value, "float32")) for v in variables}
+
+
+def head_of(model, encoder) -> list:
+    """The variables of a model that its encoder does not have."""
+    ours = {variable.path for variable in encoder.weights}
+    return [variable for variable in model.weights if variable.path not in ours]
+
+
+def load_head(model, encoder, head: str) -> list[str]:
+    """Give a head what its encoder's checkpoint holds for it.
+
+    Args:
+        model: the encoder with the head.
+        encoder: its `head_weights` (set by `checkpoint.load`) maps a head's name to arrays.
+        head: the head's name, "MaskedLM".
+
+    Returns:
+        The paths of the variables that stay new: the checkpoint lacks them, or in that shape.
+    """
+    variables = head_of(model, encoder)
+    kept = getattr(encoder, "head_weights", {})
+    held = {**kept.get(OURS, {}), **kept.get(head, {})}
+    missing, misshapen = differences(variables, held)
+    new = {*missing, *(text.split(" ")[0] for text in misshapen)}
+    assign([variable for variable in variables if variable.path not in new], held)
+    return sorted(new)
 
 
 def _pattern(name):

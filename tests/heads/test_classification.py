@@ -10,6 +10,7 @@ from harness import check_round_trip, check_training, check_xla, randomize, run
 
 from kbert.heads.classification import classification
 from kbert.models.bert import (
+    HEADS,
     NAMES,
     PREFIX,
     BertConfig,
@@ -19,6 +20,7 @@ from kbert.models.bert import (
 )
 from kbert.weights import names, safetensors
 
+ROWS = (*NAMES, *HEADS["SequenceClassification"])
 B, T, V, LABELS = 3, 13, 101, 7
 CONFIG = BertConfig(
     vocab_size=V, num_layers=3, width=35, num_heads=5, inner_width=53, max_length=17, dropout=0.0,
@@ -57,12 +59,12 @@ def test_the_logits_are_those_of_transformers_with_its_weights():
         ).logits.numpy()
     model = classification(bert(CONFIG, "float32"), LABELS)
     tensors = {name: tensor.numpy() for name, tensor in reference.state_dict().items()}
-    matched = names.from_checkpoint(tensors, NAMES, PREFIX)
+    matched = names.from_checkpoint(tensors, ROWS, PREFIX)
     assert matched.unknown == []
     assert set(matched.arrays) == {weight.path for weight in model.weights}
     names.assign(model.weights, matched.arrays)
     np.testing.assert_allclose(run(model, inputs), expected, rtol=0, atol=2e-5)
-    back = names.to_checkpoint(names.take(model.weights), NAMES, PREFIX)
+    back = names.to_checkpoint(names.take(model.weights), ROWS, PREFIX)
     assert set(back) == set(tensors)
     assert all(np.array_equal(back[name], tensors[name]) for name in tensors)
 
@@ -73,7 +75,7 @@ def test_a_published_classifier_gives_its_golden_logits(data_dir):
     settings = json.loads((folder / "config.json").read_text("utf-8"))
     model = classification(bert(config_from_hugging_face(settings), "float32"), 50)
     tensors = safetensors.read(safetensors.weight_files(folder))
-    matched = names.from_checkpoint(tensors, NAMES, PREFIX)
+    matched = names.from_checkpoint(tensors, ROWS, PREFIX)
     assert matched.unknown == []
     assert names.differences(model.weights, matched.arrays) == ([], [])
     names.assign(model.weights, matched.arrays)
@@ -94,8 +96,8 @@ def test_the_encoders_graph_is_extended_and_not_nested():
     model = classification(encoder, LABELS)
     assert set(encoder.layers) < set(model.layers)
     assert model.inputs == encoder.inputs
-    assert [layer.name for layer in model.layers[-3:]] == [
-        "pooler", "classifier_dropout", "classifier",
+    assert [layer.name for layer in model.layers[-4:]] == [
+        "pooler", "pooler_activation", "classifier_dropout", "classifier",
     ]  # fmt: skip
     assert model.output.shape == (None, LABELS)
 

@@ -2,17 +2,21 @@
 
 import dataclasses
 import json
+from itertools import chain
 
 import keras
 import numpy as np
+import parity
 import pytest
 from harness import assert_near, check_int8, check_xla, randomize, run
 
+from kbert.models import bert as bert_file
 from kbert.models.bert import (
     BERT_BASE_UNCASED,
     BERT_LARGE_UNCASED,
     BERT_MINI,
     BERT_MULTILINGUAL_CASED,
+    HEADS,
     NAMES,
     PREFIX,
     TINY_BERT,
@@ -27,6 +31,8 @@ B, T, V, D, F = 3, 13, 101, 35, 53
 CONFIG = BertConfig(
     vocab_size=V, num_layers=3, width=D, num_heads=5, inner_width=F, max_length=17, num_segments=2
 )
+# The encoder's rows and those of every head.
+ROWS = (*NAMES, *chain(*HEADS.values()))
 # float32 arithmetic in another order: what BERT implementations agree to.
 TOLERANCE = 2e-5
 
@@ -98,7 +104,7 @@ def tensors_of(model):
 
 def test_the_sequence_is_that_of_transformers_with_its_weights(reference_model):
     encoder = bert(CONFIG, "float32")
-    matched = names.from_checkpoint(tensors_of(reference_model), NAMES, PREFIX)
+    matched = names.from_checkpoint(tensors_of(reference_model), ROWS, PREFIX)
     assert matched.unknown == []
     assert names.differences(encoder.weights, matched.arrays) == ([], [])
     names.assign(encoder.weights, matched.arrays)
@@ -128,7 +134,7 @@ def load(folder):
     """The encoder of a checkpoint folder, and what its table of names made of the file."""
     encoder = bert(config_from_hugging_face(json.loads((folder / "config.json").read_text())))
     tensors = safetensors.read(safetensors.weight_files(folder))
-    matched = names.from_checkpoint(tensors, NAMES, PREFIX)
+    matched = names.from_checkpoint(tensors, ROWS, PREFIX)
     assert matched.unknown == []
     assert names.differences(encoder.weights, matched.arrays) == ([], [])
     names.assign(encoder.weights, matched.arrays)
@@ -150,13 +156,14 @@ def test_minilm_gives_its_golden_sequences_in_one_padded_batch(minilm_dir, data_
         assert np.abs(got[i, : len(row)] - goldens[f"hidden{i}"]).max() <= TOLERANCE
 
 
-def test_a_pretraining_checkpoints_heads_are_known_and_left_out(data_dir):
+def test_a_pretraining_checkpoints_heads_are_known(data_dir):
     folder = data_dir / "weights" / "rxnfp_pretrained"
     encoder, tensors, matched = load(folder)
     assert sum(name.startswith("cls.") for name in tensors) == 8
-    assert not any(path.startswith("cls") for path in matched.arrays)
     extra = set(matched.arrays) - {weight.path for weight in encoder.weights}
-    assert extra == {"pooler/kernel", "pooler/bias"}
+    assert {path.split("/")[0] for path in extra} == {
+        "pooler", "next_sentence", "masked_lm_transform", "masked_lm_norm", "masked_lm_bias",
+    }  # fmt: skip
 
     from transformers import BertModel
 
@@ -178,9 +185,9 @@ def reference_head_model():
 
 def test_every_tensor_of_transformers_comes_back_bit_equal():
     tensors = tensors_of(reference_head_model())
-    matched = names.from_checkpoint(tensors, NAMES, PREFIX)
+    matched = names.from_checkpoint(tensors, ROWS, PREFIX)
     assert matched.unknown == []
-    back = names.to_checkpoint(matched.arrays, NAMES, PREFIX)
+    back = names.to_checkpoint(matched.arrays, ROWS, PREFIX)
     assert set(back) == set(tensors)
     for name, array in tensors.items():
         np.testing.assert_array_equal(back[name], array, name)
@@ -400,3 +407,20 @@ def test_hidden_act_reaches_every_block(name):
     config = config_from_hugging_face({**config_to_hugging_face(CONFIG), "hidden_act": name})
     blocks = [layer for layer in bert(config).layers if layer.name.startswith("block_")]
     assert [block.feed_forward.activation for block in blocks] == [name] * 3
+
+
+# Heads
+
+HEAD_SETTINGS = {
+    "model_type": "bert", "vocab_size": V, "num_hidden_layers": 2, "hidden_size": D,
+    "num_attention_heads": 5, "intermediate_size": F, "max_position_embeddings": 17,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_agrees_with_transformers_both_ways(head):
+    parity.check_head(bert_file, HEAD_SETTINGS, head)
+
+
+def test_the_bare_encoder_agrees_with_transformers_both_ways():
+    parity.check_encoder(bert_file, HEAD_SETTINGS)

@@ -97,7 +97,7 @@ def test_the_pooler_of_the_checkpoint_is_loaded(minilm_dir):
 
 def test_a_classifier_of_as_many_labels_is_loaded_another_is_new(tiny_run):
     encoder = kbert.load(tiny_run, dtype="float32").encoder
-    held = encoder.head_weights["classifier/kernel"]
+    held = encoder.head_weights["SequenceClassification"]["classifier/kernel"]
     same, other = (
         kbert.TextClassification(labels).model(kbert.load(tiny_run, dtype="float32").encoder)
         for labels in ("abc", "abcde")

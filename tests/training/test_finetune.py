@@ -60,7 +60,8 @@ def lines_of(file):
 
 def weights_of(folder):
     loaded = kbert.load(folder, dtype="float32")
-    arrays = {v.path: to_numpy(v) for v in loaded.encoder.weights} | loaded.encoder.head_weights
+    arrays = {v.path: to_numpy(v) for v in loaded.encoder.weights}
+    arrays |= loaded.encoder.head_weights["SequenceClassification"]
     assert all(np.isfinite(array).all() for array in arrays.values())
     return arrays
 

@@ -1,0 +1,23 @@
+"""Which tokens somebody else put there: one logit for every token."""
+
+import keras
+
+from kbert.layers.activations import Activation
+from kbert.layers.head_parts import head_parts, policy
+
+
+def replaced_token(encoder: keras.Model) -> keras.Model:
+    """Extend an encoder with ELECTRA's discriminator (Clark et al. 2020, section 2).
+
+    Args:
+        encoder: gives `sequence` (B, T, D).
+
+    Returns:
+        A functional model: the encoder's inputs -> logits, float32 (B, T); above 0, replaced.
+    """
+    parts, sequence = head_parts(encoder), encoder.output["sequence"]
+    dtype = policy(sequence)
+    x = parts.dense(sequence.shape[-1], "replaced_token_transform", dtype=dtype)(sequence)
+    x = Activation(parts.transform_activation, dtype=dtype, name="replaced_token_activation")(x)
+    logits = parts.dense(1, "replaced_token", dtype="float32")(x)  # (B, T, 1)
+    return keras.Model(encoder.input, logits[:, :, 0], name="replaced_token")
