@@ -70,12 +70,6 @@ def electra(config: ElectraConfig, dtype=None) -> keras.Model:
     def initializer():
         return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
 
-    def norm(name):
-        return LayerNormalization(config.norm_epsilon, dtype=dtype, name=name)
-
-    def residual(name):
-        return PostNorm(norm("norm"), config.dropout, dtype=dtype, name=name)
-
     # Layers
     token_embedding = TokenEmbedding(
         config.vocab_size, config.embedding_width, embeddings_initializer=initializer(),
@@ -88,25 +82,12 @@ def electra(config: ElectraConfig, dtype=None) -> keras.Model:
         config.num_segments, config.embedding_width, embeddings_initializer=initializer(),
         dtype=dtype, name="segment_embedding",
     )  # fmt: skip
-    embedding_norm = norm("embedding_norm")
+    embedding_norm = LayerNormalization(config.norm_epsilon, dtype=dtype, name="embedding_norm")
     embedding_dropout = Dropout(config.dropout, dtype=dtype, name="embedding_dropout")
-    blocks = [
-        EncoderBlock(
-            MultiHeadAttention(
-                config.num_heads, config.width // config.num_heads, config.attention_dropout,
-                kernel_initializer=initializer(), dtype=dtype, name="attention",
-            ),
-            residual("attention_residual"),
-            FeedForward(
-                config.inner_width, config.activation,
-                kernel_initializer=initializer(), dtype=dtype, name="feed_forward",
-            ),
-            residual("feed_forward_residual"),
-            dtype=dtype,
-            name=f"block_{i}",
-        )
-        for i in range(config.num_layers)
-    ]  # fmt: skip
+    embedding_projection = keras.layers.Dense(
+        config.width, kernel_initializer=initializer(), dtype=dtype, name="embedding_projection"
+    )
+    blocks = [_block(config, f"block_{i}", dtype) for i in range(config.num_layers)]
 
     # Graph
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")
@@ -116,14 +97,38 @@ def electra(config: ElectraConfig, dtype=None) -> keras.Model:
     x = tokens + segment_embedding(segment_ids) + position_embedding(tokens)
     x = embedding_dropout(embedding_norm(x))
     if config.embedding_width != config.width:
-        x = keras.layers.Dense(
-            config.width, kernel_initializer=initializer(), dtype=dtype, name="embedding_projection"
-        )(x)  # (B, T, D)
+        x = embedding_projection(x)  # (B, T, D)
     mask = masks.padding(padding_mask)  # (B, 1, 1, T)
     for block in blocks:
         x = block(x, attention_mask=mask)
     inputs = {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": padding_mask}
     return keras.Model(inputs, {"sequence": x}, name="electra")
+
+
+def _block(config, name, dtype):
+    """A block, as BERT's."""
+
+    def initializer():
+        return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+
+    def residual(name):
+        norm = LayerNormalization(config.norm_epsilon, dtype=dtype, name="norm")
+        return PostNorm(norm, config.dropout, dtype=dtype, name=name)
+
+    return EncoderBlock(
+        MultiHeadAttention(
+            config.num_heads, config.width // config.num_heads, config.attention_dropout,
+            kernel_initializer=initializer(), dtype=dtype, name="attention",
+        ),
+        residual("attention_residual"),
+        FeedForward(
+            config.inner_width, config.activation,
+            kernel_initializer=initializer(), dtype=dtype, name="feed_forward",
+        ),
+        residual("feed_forward_residual"),
+        dtype=dtype,
+        name=name,
+    )  # fmt: skip
 
 
 # Hugging Face's names (modeling_electra.py of transformers).

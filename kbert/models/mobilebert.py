@@ -70,19 +70,6 @@ def mobilebert(config: MobileBertConfig, dtype=None) -> keras.Model:
     def initializer():
         return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
 
-    def residual(name, dropout=0.0):
-        return PostNorm(NoNorm(dtype=dtype, name="norm"), dropout, dtype=dtype, name=name)
-
-    def bottleneck(name):
-        norm = NoNorm(dtype=dtype, name="norm")
-        return Bottleneck(config.bottleneck_width, norm, initializer(), dtype=dtype, name=name)
-
-    def feed_forward(name):
-        return FeedForward(
-            config.inner_width, config.activation, kernel_initializer=initializer(), dtype=dtype,
-            name=name,
-        )  # fmt: skip
-
     # Layers
     token_embedding = TokenEmbedding(
         config.vocab_size, config.embedding_width, embeddings_initializer=initializer(),
@@ -100,26 +87,7 @@ def mobilebert(config: MobileBertConfig, dtype=None) -> keras.Model:
     )  # fmt: skip
     embedding_norm = NoNorm(dtype=dtype, name="embedding_norm")
     embedding_dropout = Dropout(config.dropout, dtype=dtype, name="embedding_dropout")
-    stack = [*(f"_{j}" for j in range(config.num_feed_forwards - 1)), ""]
-    blocks = [
-        BottleneckBlock(
-            bottleneck("bottleneck"),
-            bottleneck("attention_bottleneck") if config.shares_keys_and_queries else None,
-            MultiHeadAttention(
-                config.num_heads, config.bottleneck_width // config.num_heads,
-                config.attention_dropout, kernel_initializer=initializer(), dtype=dtype,
-                name="attention",
-            ),
-            residual("attention_residual"),
-            [feed_forward(f"feed_forward{j}") for j in stack],
-            [residual(f"feed_forward_residual{j}") for j in stack],
-            residual("output_residual", config.dropout),
-            initializer(),
-            dtype=dtype,
-            name=f"block_{i}",
-        )
-        for i in range(config.num_layers)
-    ]  # fmt: skip
+    blocks = [_block(config, f"block_{i}", dtype) for i in range(config.num_layers)]
 
     # Graph
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")
@@ -134,6 +102,44 @@ def mobilebert(config: MobileBertConfig, dtype=None) -> keras.Model:
         x = block(x, attention_mask=mask)
     inputs = {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": padding_mask}
     return keras.Model(inputs, {"sequence": x}, name="mobilebert")
+
+
+def _block(config, name, dtype):
+    """A block; its last feed-forward network has no number, as in Hugging Face's names."""
+
+    def initializer():
+        return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+
+    def residual(name, dropout=0.0):
+        return PostNorm(NoNorm(dtype=dtype, name="norm"), dropout, dtype=dtype, name=name)
+
+    def bottleneck(name):
+        norm = NoNorm(dtype=dtype, name="norm")
+        return Bottleneck(config.bottleneck_width, norm, initializer(), dtype=dtype, name=name)
+
+    def feed_forward(name):
+        return FeedForward(
+            config.inner_width, config.activation, kernel_initializer=initializer(), dtype=dtype,
+            name=name,
+        )  # fmt: skip
+
+    stack = [*(f"_{j}" for j in range(config.num_feed_forwards - 1)), ""]
+    return BottleneckBlock(
+        bottleneck("bottleneck"),
+        bottleneck("attention_bottleneck") if config.shares_keys_and_queries else None,
+        MultiHeadAttention(
+            config.num_heads, config.bottleneck_width // config.num_heads,
+            config.attention_dropout, kernel_initializer=initializer(), dtype=dtype,
+            name="attention",
+        ),
+        residual("attention_residual"),
+        [feed_forward(f"feed_forward{j}") for j in stack],
+        [residual(f"feed_forward_residual{j}") for j in stack],
+        residual("output_residual", config.dropout),
+        initializer(),
+        dtype=dtype,
+        name=name,
+    )  # fmt: skip
 
 
 # Hugging Face's names (modeling_mobilebert.py of transformers).
