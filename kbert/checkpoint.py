@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     import keras
 
 # config.json's model_type → the file of models/ that describes the architecture.
-ARCHITECTURES = {"bert": "bert"}
+ARCHITECTURES = {
+    "albert": "albert",
+    "bert": "bert",
+    "camembert": "roberta",
+    "distilbert": "distilbert",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
+}
 CONFIG = "config.json"
 HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model"]
 

@@ -9,6 +9,7 @@ A layer of the paper is a group of blocks one after another, one block in the pu
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 
@@ -19,6 +20,7 @@ from kbert.layers.dropout import Dropout
 from kbert.layers.embeddings import TokenEmbedding
 from kbert.layers.encoder import EncoderBlock
 from kbert.layers.feed_forward import FeedForward
+from kbert.layers.head_parts import HeadParts
 from kbert.layers.normalization import LayerNormalization
 from kbert.layers.positions import LearnedPositions
 from kbert.layers.residual import PostNorm
@@ -68,44 +70,28 @@ def albert(config: AlbertConfig, dtype=None) -> keras.Model:
     def initializer():
         return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
 
-    def norm(name):
-        return LayerNormalization(config.norm_epsilon, dtype=dtype, name=name)
-
-    def embedding(layer, rows, name):
-        return layer(
-            rows, config.embedding_width, embeddings_initializer=initializer(), dtype=dtype,
-            name=name,
-        )  # fmt: skip
-
-    def block(name):
-        return EncoderBlock(
-            MultiHeadAttention(
-                config.num_heads, config.width // config.num_heads, config.attention_dropout,
-                kernel_initializer=initializer(), dtype=dtype, name="attention",
-            ),
-            PostNorm(norm("norm"), config.dropout, dtype=dtype, name="attention_residual"),
-            FeedForward(
-                config.inner_width, config.activation,
-                kernel_initializer=initializer(), dtype=dtype, name="feed_forward",
-            ),
-            PostNorm(norm("norm"), dtype=dtype, name="feed_forward_residual"),
-            dtype=dtype,
-            name=name,
-        )  # fmt: skip
-
     # Layers
-    token_embedding = embedding(TokenEmbedding, config.vocab_size, "token_embedding")
+    token_embedding = TokenEmbedding(
+        config.vocab_size, config.embedding_width, embeddings_initializer=initializer(),
+        dtype=dtype, name="token_embedding",
+    )  # fmt: skip
     position_embedding = LearnedPositions(
         config.max_length, initializer(), dtype=dtype, name="position_embedding"
     )
-    segment_embedding = embedding(keras.layers.Embedding, config.num_segments, "segment_embedding")
-    embedding_norm = norm("embedding_norm")
+    segment_embedding = keras.layers.Embedding(
+        config.num_segments, config.embedding_width, embeddings_initializer=initializer(),
+        dtype=dtype, name="segment_embedding",
+    )  # fmt: skip
+    embedding_norm = LayerNormalization(config.norm_epsilon, dtype=dtype, name="embedding_norm")
     embedding_dropout = Dropout(config.dropout, dtype=dtype, name="embedding_dropout")
     embedding_projection = keras.layers.Dense(
         config.width, kernel_initializer=initializer(), dtype=dtype, name="embedding_projection"
     )
     groups = [
-        [block(f"block_{i}_{j}" if j else f"block_{i}") for j in range(config.blocks_per_layer)]
+        [
+            _block(config, f"block_{i}_{j}" if j else f"block_{i}", dtype)
+            for j in range(config.blocks_per_layer)
+        ]
         for i in range(config.num_groups)
     ]
 
@@ -122,7 +108,45 @@ def albert(config: AlbertConfig, dtype=None) -> keras.Model:
         for block in groups[int(layer / (config.num_layers / config.num_groups))]:
             x = block(x, attention_mask=mask)
     inputs = {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": padding_mask}
-    return keras.Model(inputs, {"sequence": x}, name="albert")
+    model = keras.Model(inputs, {"sequence": x}, name="albert")
+    model.head_parts = head_parts(config)
+    return model
+
+
+def _block(config, name, dtype):
+    """A block, as BERT's but for where dropout stands."""
+
+    def initializer():
+        return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+
+    def residual(dropout, name):
+        norm = LayerNormalization(config.norm_epsilon, dtype=dtype, name="norm")
+        return PostNorm(norm, dropout, dtype=dtype, name=name)
+
+    return EncoderBlock(
+        MultiHeadAttention(
+            config.num_heads, config.width // config.num_heads, config.attention_dropout,
+            kernel_initializer=initializer(), dtype=dtype, name="attention",
+        ),
+        residual(config.dropout, "attention_residual"),
+        FeedForward(
+            config.inner_width, config.activation,
+            kernel_initializer=initializer(), dtype=dtype, name="feed_forward",
+        ),
+        residual(0.0, "feed_forward_residual"),
+        dtype=dtype,
+        name=name,
+    )  # fmt: skip
+
+
+def head_parts(config: AlbertConfig) -> HeadParts:
+    """What ALBERT's heads are made of; masked words are told at the width of the embeddings."""
+    return HeadParts(
+        transform_width=config.embedding_width,
+        transform_activation=config.activation,
+        norm=partial(LayerNormalization, config.norm_epsilon),
+        initializer_range=config.initializer_range,
+    )
 
 
 def _block_names(ours, theirs):
@@ -151,9 +175,26 @@ NAMES = (
     # A group's first block, the only one in the published models, has the group's number alone.
     *_block_names("block_{i}", f"{GROUP}.albert_layers.0"),
     *_block_names("block_{i}_{j}", f"{GROUP}.albert_layers.{{j}}"),
-    *names.dense("pooler", "pooler"),
     *names.left_out("embeddings.position_ids"),
 )
+POOLER = names.dense("pooler", "pooler")
+CLASSIFIER = names.dense("classifier", "classifier", head=True)
+SENTENCE_ORDER = names.dense("next_sentence", "sop_classifier.classifier", head=True)
+MASKED_LM = (
+    *names.dense("masked_lm_transform", "predictions.dense", head=True),
+    *names.norm("masked_lm_norm", "predictions.LayerNorm", head=True),
+    names.Row("masked_lm_bias/bias", "predictions.bias", head=True),
+    *names.tied("predictions.decoder.bias", "masked_lm_bias/bias"),
+    *names.tied("predictions.decoder.weight", "token_embedding/embeddings"),
+)
+HEADS = {
+    "SequenceClassification": POOLER + CLASSIFIER,
+    "TokenClassification": CLASSIFIER,
+    "QuestionAnswering": names.dense("span", "qa_outputs", head=True),
+    "MultipleChoice": POOLER + CLASSIFIER,
+    "MaskedLM": MASKED_LM,
+    "PreTraining": POOLER + SENTENCE_ORDER + MASKED_LM,
+}
 
 # Our field ⇄ Hugging Face's key in config.json, and the value when the key is not there.
 CONFIG_KEYS = {

@@ -6,6 +6,7 @@ stands after the feed-forward network but not after the attention, as in their c
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 
@@ -16,6 +17,7 @@ from kbert.layers.dropout import Dropout
 from kbert.layers.embeddings import TokenEmbedding
 from kbert.layers.encoder import EncoderBlock
 from kbert.layers.feed_forward import FeedForward
+from kbert.layers.head_parts import HeadParts
 from kbert.layers.normalization import LayerNormalization
 from kbert.layers.positions import LearnedPositions, sinusoidal
 from kbert.layers.residual import PostNorm
@@ -103,7 +105,19 @@ def distilbert(config: DistilBertConfig, dtype=None) -> keras.Model:
     for block in blocks:
         x = block(x, attention_mask=mask)
     inputs = {"token_ids": token_ids, "padding_mask": padding_mask}
-    return keras.Model(inputs, {"sequence": x}, name="distilbert")
+    model = keras.Model(inputs, {"sequence": x}, name="distilbert")
+    model.head_parts = head_parts(config)
+    return model
+
+
+def head_parts(config: DistilBertConfig) -> HeadParts:
+    """What DistilBERT's heads are made of."""
+    return HeadParts(
+        pooler_activation="relu",
+        transform_activation=config.activation,
+        norm=partial(LayerNormalization, NORM_EPSILON),
+        initializer_range=config.initializer_range,
+    )
 
 
 # Hugging Face's names (modeling_distilbert.py of transformers).
@@ -124,6 +138,21 @@ NAMES = (
     *names.norm(f"{BLOCK}/feed_forward_residual/norm", f"{LAYER}.output_layer_norm"),
     *names.left_out("embeddings.position_ids"),
 )
+POOLER = names.dense("pooler", "pre_classifier", head=True)
+CLASSIFIER = names.dense("classifier", "classifier", head=True)
+MASKED_LM = (
+    *names.dense("masked_lm_transform", "vocab_transform", head=True),
+    *names.norm("masked_lm_norm", "vocab_layer_norm", head=True),
+    names.Row("masked_lm_bias/bias", "vocab_projector.bias", head=True),
+    *names.tied("vocab_projector.weight", "token_embedding/embeddings"),
+)
+HEADS = {
+    "SequenceClassification": POOLER + CLASSIFIER,
+    "TokenClassification": CLASSIFIER,
+    "QuestionAnswering": names.dense("span", "qa_outputs", head=True),
+    "MultipleChoice": POOLER + CLASSIFIER,
+    "MaskedLM": MASKED_LM,
+}
 
 # Our field ⇄ Hugging Face's key in config.json, and the value when the key is not there.
 CONFIG_KEYS = {

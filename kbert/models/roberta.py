@@ -15,6 +15,7 @@ of this family never do.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 from keras import ops
@@ -26,6 +27,7 @@ from kbert.layers.dropout import Dropout
 from kbert.layers.embeddings import TokenEmbedding
 from kbert.layers.encoder import EncoderBlock
 from kbert.layers.feed_forward import FeedForward
+from kbert.layers.head_parts import HeadParts
 from kbert.layers.normalization import LayerNormalization
 from kbert.layers.positions import LearnedPositions
 from kbert.layers.residual import PostNorm
@@ -124,12 +126,32 @@ def roberta(config: RobertaConfig, dtype=None) -> keras.Model:
     for block in blocks:
         x = block(x, attention_mask=mask)
     inputs = {"token_ids": token_ids, "padding_mask": padding_mask}
-    return keras.Model(inputs, {"sequence": x}, name="roberta")
+    model = keras.Model(inputs, {"sequence": x}, name="roberta")
+    model.head_parts = head_parts(config)
+    return model
+
+
+def head_parts(config: RobertaConfig) -> HeadParts:
+    """What RoBERTa's heads are made of; the masked-LM head has GELU whatever the blocks have."""
+    return HeadParts(
+        pooler_dropout=config.dropout,
+        transform_activation="gelu",
+        norm=partial(LayerNormalization, config.norm_epsilon),
+        initializer_range=config.initializer_range,
+    )
 
 
 # Hugging Face's names (modeling_roberta.py, modeling_xlm_roberta.py, modeling_camembert.py).
 PREFIX = "roberta."
 STEMS = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
+
+
+def stem(settings: dict) -> str:
+    """How the names of its classes begin: XLMRobertaModel, XLMRobertaForMaskedLM."""
+    return STEMS[settings.get("model_type", "roberta")]
+
+
+STEM = stem
 BLOCK, LAYER = "block_{i}", "encoder.layer.{i}"
 NAMES = (
     names.Row("token_embedding/embeddings", "embeddings.word_embeddings.weight"),
@@ -144,9 +166,27 @@ NAMES = (
     *names.dense(f"{BLOCK}/feed_forward/inner", f"{LAYER}.intermediate.dense"),
     *names.dense(f"{BLOCK}/feed_forward/outer", f"{LAYER}.output.dense"),
     *names.norm(f"{BLOCK}/feed_forward_residual/norm", f"{LAYER}.output.LayerNorm"),
-    *names.dense("pooler", "pooler.dense"),
     *names.left_out("embeddings.position_ids", "embeddings.token_type_ids"),
 )
+CLASSIFIER = names.dense("classifier", "classifier", head=True)
+MASKED_LM = (
+    *names.dense("masked_lm_transform", "lm_head.dense", head=True),
+    *names.norm("masked_lm_norm", "lm_head.layer_norm", head=True),
+    names.Row("masked_lm_bias/bias", "lm_head.bias", head=True),
+    *names.tied("lm_head.decoder.bias", "masked_lm_bias/bias"),
+    *names.tied("lm_head.decoder.weight", "token_embedding/embeddings"),
+)
+HEADS = {
+    # The classifier of texts has a hidden layer of its own, where BERT's has the pooler.
+    "SequenceClassification": (
+        *names.dense("pooler", "classifier.dense", head=True),
+        *names.dense("classifier", "classifier.out_proj", head=True),
+    ),
+    "TokenClassification": CLASSIFIER,
+    "QuestionAnswering": names.dense("span", "qa_outputs", head=True),
+    "MultipleChoice": names.dense("pooler", "pooler.dense") + CLASSIFIER,
+    "MaskedLM": MASKED_LM,
+}
 
 # Our field ⇄ Hugging Face's key in config.json, and the value when the key is not there.
 CONFIG_KEYS = {
@@ -212,7 +252,7 @@ def config_to_hugging_face(config: RobertaConfig) -> dict:
     """`config.json`'s keys for a config: the other way of `config_from_hugging_face`."""
     sizes = {key: getattr(config, ours) for ours, (key, _) in CONFIG_KEYS.items()}
     sizes["max_position_embeddings"] += config.pad_id + 1
-    return {"architectures": [f"{STEMS[config.model_type]}Model"], **sizes}
+    return {"architectures": [f"{stem(sizes)}Model"], **sizes}
 
 
 encoder = roberta  # under the name that every architecture's file has

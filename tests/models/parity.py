@@ -65,7 +65,9 @@ def reference(class_name, settings, seed=7):
     import transformers
 
     kind = getattr(transformers, class_name)
-    num_labels = 2 if class_name.endswith("QuestionAnswering") else LABELS
+    # Start and end; and in ALBERT the labels of the sentences' order.
+    two = class_name.endswith(("QuestionAnswering", "PreTraining"))
+    num_labels = 2 if two else LABELS
     model = kind(kind.config_class(**settings, num_labels=num_labels)).eval()
     torch.manual_seed(seed)
     with torch.no_grad():

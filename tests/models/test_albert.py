@@ -5,20 +5,26 @@ import json
 
 import keras
 import numpy as np
+import parity
 import pytest
 from contract import check_encoder, one_text, random_inputs, sequence
-from harness import check_training, numbers, randomize
+from harness import check_training, numbers, randomize, run
 
+from kbert import checkpoint
+from kbert.heads.masked_lm import masked_lm
+from kbert.models import albert as albert_file
 from kbert.models.albert import (
     ALBERT_BASE,
     ALBERT_LARGE,
     ALBERT_XLARGE,
     ALBERT_XXLARGE,
+    HEADS,
     AlbertConfig,
     albert,
     config_from_hugging_face,
     config_to_hugging_face,
 )
+from kbert.weights import names, safetensors
 
 V, E, D, F = 101, 11, 35, 53
 CONFIG = AlbertConfig(
@@ -205,3 +211,55 @@ def test_a_config_goes_to_hugging_face_and_back():
 def test_a_config_that_albert_cannot_follow_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         config_from_hugging_face(settings)
+
+
+# Heads
+
+HEAD_SETTINGS = {
+    "model_type": "albert", "vocab_size": V, "embedding_size": E, "num_hidden_layers": 3,
+    "hidden_size": D, "num_attention_heads": 5, "intermediate_size": F,
+    "max_position_embeddings": 17,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_agrees_with_transformers_both_ways(head):
+    parity.check_head(albert_file, HEAD_SETTINGS, head)
+
+
+@pytest.mark.parametrize(
+    "groups", [{}, {"num_hidden_layers": 5, "num_hidden_groups": 3, "inner_group_num": 2}]
+)
+def test_the_bare_encoder_agrees_with_transformers_both_ways(groups):
+    parity.check_encoder(albert_file, {**HEAD_SETTINGS, **groups})
+
+
+def test_rxnmapper_gives_its_golden_logits_of_masked_words(data_dir):
+    weights = data_dir / "weights"
+    folder = weights / "rxnmapper_albert"
+    config = config_from_hugging_face(json.loads((folder / "config.json").read_text()))
+    encoder = albert(config, "float32")
+    tensors = safetensors.read(safetensors.weight_files(folder))
+    checkpoint.assign(encoder, tensors, albert_file, folder)
+    model = masked_lm(encoder)
+    assert names.load_head(model, encoder, "MaskedLM") == []
+    goldens = np.load(weights / "goldens" / "rxnmapper_albert_mlm.npz")
+    rows = [goldens[f"ids{i}"] for i in range(4)]
+    longest = max(map(len, rows))
+    batch = {
+        "token_ids": np.stack([np.pad(row, (0, longest - len(row))) for row in rows]),
+        "segment_ids": np.zeros((4, longest), "int32"),
+        "padding_mask": np.stack([np.arange(longest) < len(row) for row in rows]),
+    }
+    got = run(model, batch)
+    for i, row in enumerate(rows):
+        difference = np.abs(got[i, : len(row)] - goldens[f"logits{i}"]).max()
+        print(f"rxnmapper masked words, text {i}: {difference:.1e}")
+        assert difference <= 1e-4
+    # What is saved holds every tensor that was read, but those that repeat others.
+    saved = checkpoint.tensors_of(model, albert_file, "MaskedLM")
+    repeated = {"predictions.decoder.weight", "predictions.decoder.bias"}
+    left = {"albert.pooler.weight", "albert.pooler.bias"}  # of no use to masked words
+    assert set(saved) == set(tensors) - repeated - left
+    for name, array in saved.items():
+        np.testing.assert_array_equal(array, tensors[name], name)

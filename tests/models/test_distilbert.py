@@ -4,14 +4,17 @@ import dataclasses
 import json
 
 import numpy as np
+import parity
 import pytest
 from contract import check_encoder, one_text
 from harness import randomize, to_numpy
 
+from kbert.models import distilbert as distilbert_file
 from kbert.models.distilbert import (
     DISTILBERT_BASE_CASED,
     DISTILBERT_BASE_MULTILINGUAL_CASED,
     DISTILBERT_BASE_UNCASED,
+    HEADS,
     DistilBertConfig,
     config_from_hugging_face,
     config_to_hugging_face,
@@ -148,3 +151,20 @@ def test_a_config_goes_to_hugging_face_and_back():
 def test_a_config_that_distilbert_cannot_follow_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         config_from_hugging_face(settings)
+
+
+# Heads
+
+HEAD_SETTINGS = {
+    "model_type": "distilbert", "vocab_size": V, "n_layers": 2, "dim": D, "n_heads": 5,
+    "hidden_dim": F, "max_position_embeddings": 17,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_agrees_with_transformers_both_ways(head):
+    parity.check_head(distilbert_file, HEAD_SETTINGS, head)
+
+
+def test_the_bare_encoder_agrees_with_transformers_both_ways():
+    parity.check_encoder(distilbert_file, {**HEAD_SETTINGS, "sinusoidal_pos_embds": True})

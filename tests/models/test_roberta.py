@@ -4,12 +4,15 @@ import dataclasses
 import json
 
 import numpy as np
+import parity
 import pytest
 from contract import check_encoder, one_text, random_inputs, sequence
 from harness import randomize, to_numpy
 
+from kbert.models import roberta as roberta_file
 from kbert.models.roberta import (
     CAMEMBERT_BASE,
+    HEADS,
     ROBERTA_BASE,
     ROBERTA_LARGE,
     STEMS,
@@ -183,3 +186,35 @@ def test_a_config_goes_to_hugging_face_and_back():
 def test_a_config_that_roberta_cannot_follow_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         config_from_hugging_face(settings)
+
+
+# Heads
+
+HEAD_SETTINGS = {
+    "vocab_size": V, "num_hidden_layers": 2, "hidden_size": D, "num_attention_heads": 5,
+    "intermediate_size": F, "max_position_embeddings": 19, "type_vocab_size": 1,
+    "layer_norm_eps": 1e-5,
+}  # fmt: skip
+# XLM-R's and CamemBERT's heads are RoBERTa's: two of them show that names and classes are right.
+HEADS_OF_TYPES = [
+    *(("roberta", head) for head in HEADS),
+    *(
+        (other, head)
+        for other in list(STEMS)[1:]
+        for head in ("MaskedLM", "SequenceClassification")
+    ),
+]
+
+
+@pytest.mark.parametrize(("model_type", "head"), HEADS_OF_TYPES)
+def test_every_head_agrees_with_transformers_both_ways(model_type, head):
+    parity.check_head(roberta_file, {"model_type": model_type, **HEAD_SETTINGS}, head)
+
+
+@pytest.mark.parametrize("model_type", STEMS)
+def test_the_bare_encoder_agrees_with_transformers_both_ways(model_type):
+    parity.check_encoder(roberta_file, {"model_type": model_type, **HEAD_SETTINGS})
+
+
+def test_a_table_of_more_segments_than_one_agrees_too():
+    parity.check_encoder(roberta_file, {**HEAD_SETTINGS, "type_vocab_size": 3})
