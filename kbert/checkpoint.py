@@ -24,6 +24,8 @@ ARCHITECTURES = {
     "bert": "bert",
     "camembert": "roberta",
     "distilbert": "distilbert",
+    "electra": "electra",
+    "mobilebert": "mobilebert",
     "roberta": "roberta",
     "xlm-roberta": "roberta",
 }

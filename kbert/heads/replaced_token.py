@@ -18,6 +18,8 @@ def replaced_token(encoder: keras.Model) -> keras.Model:
     parts, sequence = head_parts(encoder), encoder.output["sequence"]
     dtype = policy(sequence)
     x = parts.dense(sequence.shape[-1], "replaced_token_transform", dtype=dtype)(sequence)
-    x = Activation(parts.transform_activation, dtype=dtype, name="replaced_token_activation")(x)
+    x = Activation(parts.replaced_token_activation, dtype=dtype, name="replaced_token_activation")(
+        x
+    )
     logits = parts.dense(1, "replaced_token", dtype="float32")(x)  # (B, T, 1)
     return keras.Model(encoder.input, logits[:, :, 0], name="replaced_token")

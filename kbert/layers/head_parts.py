@@ -25,6 +25,8 @@ class HeadParts:
         transform_width: of the masked-LM head's hidden layer; None for the encoder's D.
         transform_activation: a name of `activations.ACTIVATIONS`.
         transform_bias: whether that layer has a bias.
+        replaced_token_activation: a name of `activations.ACTIVATIONS`, in the head that finds
+            replaced tokens.
         norm: name, dtype policy → a new normalisation layer.
         initializer_range: standard deviation of new kernels.
     """
@@ -39,6 +41,7 @@ class HeadParts:
     transform_width: int | None = None
     transform_activation: str = "gelu"
     transform_bias: bool = True
+    replaced_token_activation: str = "gelu"
     norm: Callable[..., keras.layers.Layer] = LayerNormalization
     initializer_range: float = 0.02
 

@@ -8,6 +8,7 @@ the smallest.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 
@@ -18,6 +19,7 @@ from kbert.layers.dropout import Dropout
 from kbert.layers.embeddings import TokenEmbedding
 from kbert.layers.encoder import EncoderBlock
 from kbert.layers.feed_forward import FeedForward
+from kbert.layers.head_parts import HeadParts
 from kbert.layers.normalization import LayerNormalization
 from kbert.layers.positions import LearnedPositions
 from kbert.layers.residual import PostNorm
@@ -102,7 +104,21 @@ def electra(config: ElectraConfig, dtype=None) -> keras.Model:
     for block in blocks:
         x = block(x, attention_mask=mask)
     inputs = {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": padding_mask}
-    return keras.Model(inputs, {"sequence": x}, name="electra")
+    model = keras.Model(inputs, {"sequence": x}, name="electra")
+    model.head_parts = head_parts(config)
+    return model
+
+
+def head_parts(config: ElectraConfig) -> HeadParts:
+    """What ELECTRA's heads are made of: the generator's are as wide as the embeddings."""
+    return HeadParts(
+        pooler_activation="gelu",
+        pooler_dropout=config.dropout,
+        transform_width=config.embedding_width,
+        replaced_token_activation=config.activation,
+        norm=partial(LayerNormalization, config.norm_epsilon),
+        initializer_range=config.initializer_range,
+    )
 
 
 def _block(config, name, dtype):
@@ -132,7 +148,8 @@ def _block(config, name, dtype):
 
 
 # Hugging Face's names (modeling_electra.py of transformers).
-PREFIX, STEM = "electra.", "Electra"
+PREFIX = "electra."
+STEM = "Electra"  # of the names of its classes: ElectraModel, ElectraForPreTraining
 BLOCK, LAYER = "block_{i}", "encoder.layer.{i}"
 NAMES = (
     names.Row("token_embedding/embeddings", "embeddings.word_embeddings.weight"),
@@ -150,6 +167,29 @@ NAMES = (
     *names.norm(f"{BLOCK}/feed_forward_residual/norm", f"{LAYER}.output.LayerNorm"),
     *names.left_out("embeddings.position_ids"),
 )
+CLASSIFIER = names.dense("classifier", "classifier", head=True)
+HEADS = {
+    "SequenceClassification": (
+        *names.dense("pooler", "classifier.dense", head=True),
+        *names.dense("classifier", "classifier.out_proj", head=True),
+    ),
+    "TokenClassification": CLASSIFIER,
+    "QuestionAnswering": names.dense("span", "qa_outputs", head=True),
+    "MultipleChoice": (
+        *names.dense("pooler", "sequence_summary.summary", head=True),
+        *CLASSIFIER,
+    ),
+    "MaskedLM": (  # of the generator
+        *names.dense("masked_lm_transform", "generator_predictions.dense", head=True),
+        *names.norm("masked_lm_norm", "generator_predictions.LayerNorm", head=True),
+        names.Row("masked_lm_bias/bias", "generator_lm_head.bias", head=True),
+        *names.tied("generator_lm_head.weight", "token_embedding/embeddings"),
+    ),
+    "PreTraining": (  # of the discriminator
+        *names.dense("replaced_token_transform", "discriminator_predictions.dense", head=True),
+        *names.dense("replaced_token", "discriminator_predictions.dense_prediction", head=True),
+    ),
+}
 
 # Our field ⇄ Hugging Face's key in config.json, and the value when the key is not there.
 CONFIG_KEYS = {

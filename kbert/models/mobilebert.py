@@ -19,6 +19,7 @@ from kbert.layers.bottleneck import Bottleneck, BottleneckBlock, NoNorm, Trigram
 from kbert.layers.dropout import Dropout
 from kbert.layers.embeddings import TokenEmbedding
 from kbert.layers.feed_forward import FeedForward
+from kbert.layers.head_parts import HeadParts
 from kbert.layers.positions import LearnedPositions
 from kbert.layers.residual import PostNorm
 from kbert.weights import names
@@ -101,7 +102,18 @@ def mobilebert(config: MobileBertConfig, dtype=None) -> keras.Model:
     for block in blocks:
         x = block(x, attention_mask=mask)
     inputs = {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": padding_mask}
-    return keras.Model(inputs, {"sequence": x}, name="mobilebert")
+    model = keras.Model(inputs, {"sequence": x}, name="mobilebert")
+    model.head_parts = head_parts(config)
+    return model
+
+
+def head_parts(config: MobileBertConfig) -> HeadParts:
+    """What MobileBERT's heads are made of; its masked-LM head does have layer normalisation."""
+    return HeadParts(
+        pooler_dense=config.pools_with_dense,
+        transform_activation=config.activation,
+        initializer_range=config.initializer_range,
+    )
 
 
 def _block(config, name, dtype):
@@ -143,7 +155,8 @@ def _block(config, name, dtype):
 
 
 # Hugging Face's names (modeling_mobilebert.py of transformers).
-PREFIX, STEM = "mobilebert.", "MobileBert"
+PREFIX = "mobilebert."
+STEM = "MobileBert"  # of the names of its classes: MobileBertModel, MobileBertForMaskedLM
 BLOCK, LAYER = "block_{i}", "encoder.layer.{i}"
 NAMES = (
     names.Row("token_embedding/embeddings", "embeddings.word_embeddings.weight"),
@@ -170,6 +183,27 @@ NAMES = (
     *names.norm(f"{BLOCK}/output_residual/norm", f"{LAYER}.output.bottleneck.LayerNorm"),
     *names.left_out("embeddings.position_ids"),
 )
+POOLER = names.dense("pooler", "pooler.dense")
+CLASSIFIER = names.dense("classifier", "classifier", head=True)
+NEXT_SENTENCE = names.dense("next_sentence", "cls.seq_relationship", head=True)
+MASKED_LM = (
+    *names.dense("masked_lm_transform", "cls.predictions.transform.dense", head=True),
+    *names.norm("masked_lm_norm", "cls.predictions.transform.LayerNorm", head=True),
+    # Words' columns beyond the width of the token embedding, (D - E, V) there and here.
+    names.Row("masked_lm_extra/kernel", "cls.predictions.dense.weight", head=True),
+    names.Row("masked_lm_bias/bias", "cls.predictions.bias", head=True),
+    *names.tied("cls.predictions.decoder.bias", "masked_lm_bias/bias"),
+    *names.tied("cls.predictions.decoder.weight", "token_embedding/embeddings"),
+)
+HEADS = {
+    "SequenceClassification": POOLER + CLASSIFIER,
+    "TokenClassification": CLASSIFIER,
+    "QuestionAnswering": names.dense("span", "qa_outputs", head=True),
+    "MultipleChoice": POOLER + CLASSIFIER,
+    "MaskedLM": MASKED_LM,
+    "NextSentencePrediction": POOLER + NEXT_SENTENCE,
+    "PreTraining": POOLER + NEXT_SENTENCE + MASKED_LM,
+}
 
 # Our field ⇄ Hugging Face's key in config.json, and the value when the key is not there.
 CONFIG_KEYS = {

@@ -59,7 +59,7 @@ def random_inputs(architecture, config):
     return {name: x for name, x in inputs.items() if name in used}
 
 
-def reference(class_name, settings, seed=7):
+def reference(class_name, settings, seed=7, scale=0.2):
     """transformers' model, every weight random."""
     import torch
     import transformers
@@ -72,7 +72,7 @@ def reference(class_name, settings, seed=7):
     torch.manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():
-            weight.add_(0.2 * torch.randn_like(weight))
+            weight.add_(scale * torch.randn_like(weight))
     return model
 
 
@@ -107,12 +107,15 @@ def stem_of(architecture, settings):
     return stem(settings) if callable(stem) else stem
 
 
-def check_encoder(architecture, settings, tolerance=TOLERANCE):
-    """The bare model's sequence, with its weights here and ours there."""
+def check_encoder(architecture, settings, tolerance=TOLERANCE, scale=0.2):
+    """The bare model's sequence, with its weights here and ours there.
+
+    `scale` is how far from their first values the weights are; less where nothing normalises.
+    """
     config = architecture.config_from_hugging_face(settings)
     inputs = random_inputs(architecture, config)
     name = f"{stem_of(architecture, settings)}Model"
-    theirs = reference(name, settings)
+    theirs = reference(name, settings, scale=scale)
     encoder = architecture.encoder(config, "float32")
     checkpoint.assign(encoder, tensors_of(theirs), architecture, "test")
     expected = reference_outputs(theirs, inputs, ("last_hidden_state",))
@@ -132,10 +135,10 @@ def check_heads(architecture, settings, heads=None, tolerance=TOLERANCE):
         check_head(architecture, settings, head, tolerance)
 
 
-def check_head(architecture, settings, head, tolerance=TOLERANCE):
+def check_head(architecture, settings, head, tolerance=TOLERANCE, scale=0.2):
     """One head, all of its outputs."""
     name = f"{stem_of(architecture, settings)}For{head}"
-    theirs, other = (reference(name, settings, seed) for seed in (7, 8))
+    theirs, other = (reference(name, settings, seed, scale) for seed in (7, 8))
     parts = {head: (BUILDERS.get(head), OUTPUTS.get(head, ("logits",)))}
     if head == "PreTraining":
         fields = importlib.import_module(type(theirs).__module__)

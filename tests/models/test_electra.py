@@ -4,9 +4,12 @@ import dataclasses
 import json
 
 import numpy as np
+import parity
 import pytest
-from harness import assert_near, check_round_trip, check_xla, randomize, run
+from contract import check_encoder, one_text, random_inputs, sequence
+from harness import randomize
 
+from kbert.models import electra as electra_file
 from kbert.models.electra import (
     ELECTRA_BASE,
     ELECTRA_BASE_GENERATOR,
@@ -14,35 +17,19 @@ from kbert.models.electra import (
     ELECTRA_LARGE_GENERATOR,
     ELECTRA_SMALL,
     ELECTRA_SMALL_GENERATOR,
+    HEADS,
     ElectraConfig,
     config_from_hugging_face,
     config_to_hugging_face,
     electra,
 )
 
-B, T, V, E, D, F = 3, 13, 101, 23, 35, 53
+V, E, D, F = 101, 23, 35, 53
 CONFIG = ElectraConfig(
     vocab_size=V, num_layers=3, width=D, num_heads=5, inner_width=F, embedding_width=E,
     max_length=17, num_segments=2,
 )  # fmt: skip
 ALIKE = dataclasses.replace(CONFIG, num_layers=1, embedding_width=D)
-
-
-def random_inputs():
-    """Token ids, segments and padding; one row whole, one padded, one with a hole."""
-    draw = np.random.default_rng(1)
-    padding_mask = np.ones((B, T), bool)
-    padding_mask[1, 7:] = False
-    padding_mask[2, [3, 5, 11]] = False
-    return {
-        "token_ids": draw.integers(0, V, (B, T), "int32"),
-        "segment_ids": draw.integers(0, 2, (B, T), "int32"),
-        "padding_mask": padding_mask,
-    }
-
-
-def sequence(encoder, inputs):
-    return run(encoder, inputs)["sequence"]
 
 
 @pytest.fixture(scope="module")
@@ -94,53 +81,20 @@ def test_embeddings_as_wide_as_the_blocks_are_not_projected():
 # The contract
 
 
-def test_any_batch_and_length_up_to_max_length_give_a_vector_per_token(encoder):
-    assert encoder.output["sequence"].shape == (None, None, D)
-    inputs = random_inputs()
-    assert sequence(encoder, inputs).shape == (B, T, D)
+@pytest.mark.parametrize("config", [CONFIG, ALIKE], ids=["primes", "without projection"])
+def test_it_keeps_the_contract_of_encoders(config, tmp_path):
+    check_encoder(electra, config, tmp_path)
+
+
+def test_more_tokens_than_positions_are_refused(encoder):
     with pytest.raises(ValueError, match="19 tokens came, .* for at most 17"):
-        encoder({name: np.resize(array, (1, 19)) for name, array in inputs.items()})
+        encoder(one_text(encoder, [5] * 19))
 
 
-def test_padding_changes_nothing(encoder):
-    inputs = random_inputs()
-    real = inputs["padding_mask"]
-    other = dict(inputs, token_ids=np.where(real, inputs["token_ids"], 3))
-    before, after = sequence(encoder, inputs), sequence(encoder, other)
-    np.testing.assert_allclose(after[real], before[real], atol=1e-5)
-    assert np.abs(after - before)[~real].max() > 1e-2
-
-
-def test_positions_and_segments_are_told_apart(encoder):
-    inputs = {name: array[:1] for name, array in random_inputs().items()}
-    inputs["token_ids"] = np.full((1, T), 5, "int32")
-    got = sequence(encoder, inputs)[0]
-    assert min(np.abs(got[i] - got[j]).max() for i in range(T) for j in range(i)) > 1e-2
-    other = sequence(encoder, dict(inputs, segment_ids=1 - inputs["segment_ids"]))
-    assert np.abs(other - got).max() > 1e-2
-
-
-# Saving, types, compilation
-
-
-def test_an_encoder_is_saved_and_loaded_with_its_names(encoder, tmp_path):
-    inputs = random_inputs()
-    check_round_trip(encoder, inputs, run(encoder, inputs), tmp_path)
-
-
-def test_bfloat16_is_finite_and_near_float32(encoder):
-    mixed = electra(CONFIG, "mixed_bfloat16")
-    for weight, wide in zip(mixed.weights, encoder.weights, strict=True):
-        assert weight.dtype == "float32"
-        weight.assign(wide)
-    inputs = random_inputs()
-    real = inputs["padding_mask"]
-    assert_near(sequence(mixed, inputs)[real], sequence(encoder, inputs)[real], 0.05)
-
-
-def test_an_encoder_compiles_under_xla_with_static_shapes(encoder):
-    inputs = random_inputs()
-    check_xla(encoder, inputs, run(encoder, inputs))
+def test_segments_are_told_apart(encoder):
+    inputs = random_inputs(encoder, V)
+    other = dict(inputs, segment_ids=1 - inputs["segment_ids"])
+    assert np.abs(sequence(encoder, other) - sequence(encoder, inputs)).max() > 1e-2
 
 
 # Sizes
@@ -218,3 +172,23 @@ def test_a_config_goes_to_hugging_face_and_back():
 def test_a_config_that_electra_cannot_follow_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         config_from_hugging_face(settings)
+
+
+# Agreement with transformers
+
+SETTINGS = config_to_hugging_face(dataclasses.replace(CONFIG, num_layers=2))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_agrees_with_transformers_both_ways(head):
+    parity.check_head(electra_file, SETTINGS, head)
+
+
+@pytest.mark.parametrize("config", [CONFIG, ALIKE], ids=["primes", "without projection"])
+def test_the_bare_encoder_agrees_with_transformers_both_ways(config):
+    parity.check_encoder(electra_file, config_to_hugging_face(config))
+
+
+@pytest.mark.parametrize("head", ["MaskedLM", "PreTraining"])
+def test_the_generators_head_has_gelu_and_the_discriminators_what_the_config_says(head):
+    parity.check_head(electra_file, {**SETTINGS, "hidden_act": "relu"}, head)

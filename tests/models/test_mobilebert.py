@@ -4,10 +4,13 @@ import dataclasses
 import json
 
 import numpy as np
+import parity
 import pytest
 from harness import assert_near, check_round_trip, check_xla, randomize, run
 
+from kbert.models import mobilebert as mobilebert_file
 from kbert.models.mobilebert import (
+    HEADS,
     MOBILE_BERT,
     MOBILE_BERT_TINY,
     MobileBertConfig,
@@ -232,3 +235,23 @@ def test_a_config_goes_to_hugging_face_and_back():
 def test_a_config_that_mobilebert_cannot_follow_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         config_from_hugging_face(settings)
+
+
+# Agreement with transformers
+
+SETTINGS = config_to_hugging_face(CONFIG)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_agrees_with_transformers_both_ways(head):
+    parity.check_head(mobilebert_file, SETTINGS, head, scale=2 * SCALE)
+
+
+def test_a_head_without_dense_pooler_agrees_with_transformers_both_ways():
+    settings = {**SETTINGS, "classifier_activation": False}
+    parity.check_head(mobilebert_file, settings, "SequenceClassification", scale=2 * SCALE)
+
+
+@pytest.mark.parametrize("config", [CONFIG, TINY], ids=["primes", "tiny"])
+def test_the_bare_encoder_agrees_with_transformers_both_ways(config):
+    parity.check_encoder(mobilebert_file, config_to_hugging_face(config), scale=2 * SCALE)
