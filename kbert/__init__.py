@@ -22,7 +22,7 @@ HOMES = {
     "adamw": "kbert.training.optimizer",
     "distribution": "kbert.training.distribution",
     "finetune": "kbert.training.finetune",
-    "load": "kbert.checkpoint",
+    "load": "kbert.loading",
     "read_records": "kbert.inputs.records",
     "save": "kbert.checkpoint",
 }

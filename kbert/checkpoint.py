@@ -93,6 +93,7 @@ def load(
     tensors = safetensors.read(safetensors.weight_files(folder))
     encoder = architecture.encoder(config, dtype)
     assign(encoder, tensors, architecture, folder)
+    tokenizer.with_segments = "segment_ids" in encoder.input
     return Checkpoint(encoder, tokenizer, config, settings)
 
 

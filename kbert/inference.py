@@ -1,16 +1,16 @@
-"""Answers for texts: a model as a function that its backend runs fast, over sorted batches."""
+"""Answers: a model as a function that its backend runs fast, over sorted batches."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import keras
 import numpy as np
 
-from kbert.inputs.batches import in_input_order, sorted_batches
+from kbert.inputs.batches import sorted_batches
 
-# Texts, or windows of long ones, that are sorted by length together: memory stays constant
-# however many come.
+# Inputs that are sorted by length together: memory stays constant however many come.
 WINDOW = 8192
 
 
@@ -18,8 +18,8 @@ class Predictor:
     """A model with its task and tokenizer, ready to answer with the weights it has now.
 
     Args:
-        model: features → logits.
-        task: makes features of texts, and answers of logits.
+        model: features → outputs.
+        task: makes rows of what is asked, and answers of outputs (`kbert.tasks`).
         tokenizer: text → token ids.
         batch_size: rows that are computed together.
     """
@@ -28,39 +28,41 @@ class Predictor:
         self.task = task
         self.tokenizer = tokenizer
         self.batch_size = batch_size
-        self.output_shape = model.output.shape[1:]
         self.function = inference_function(model)
 
-    def __call__(self, texts: Iterable[str]) -> Iterator[dict]:
-        """One answer a text, in the order of the texts; read and answered window by window."""
-        texts = iter(texts)
-        while window := list(islice(texts, WINDOW)):
-            yield from self.task.answers(self.logits(window))
+    def __call__(self, inputs: Iterable[Any]) -> Iterator[dict]:
+        """One answer an input, in their order; read and answered window by window.
 
-    def logits(self, texts: list[str]) -> np.ndarray:
-        """Texts → logits, float32 (N, C)."""
-        if not texts:
-            return np.zeros((0, *self.output_shape), np.float32)
-        windows = self.task.windows(texts, self.tokenizer)
-        numbers, outputs = [], []
-        while part := list(islice(windows, WINDOW)):
-            numbers += [number for number, _ in part]
-            outputs.append(self._outputs([row for _, row in part]))
-        return self.task.merged(np.concatenate(outputs), np.array(numbers))
+        Args:
+            inputs: texts, or records with the task's `inputs`.
+        """
+        inputs = iter(inputs)
+        while window := list(islice(inputs, WINDOW)):
+            prepared = self.task.prepare(window, self.tokenizer)
+            merged = self.task.merged(self.outputs(prepared.rows), prepared)
+            yield from self.task.answers(merged, prepared)
 
-    def _outputs(self, rows) -> np.ndarray:
-        """Packed rows → what the model gives for each, computed from short to long."""
+    def logits(self, inputs: Sequence[Any]):
+        """What the task makes of the model's outputs, one an input: for classes (N, C)."""
+        prepared = self.task.prepare(inputs, self.tokenizer)
+        return self.task.merged(self.outputs(prepared.rows), prepared)
+
+    def outputs(self, rows: Sequence) -> list[np.ndarray]:
+        """Packed rows → what the model gives for each, in their order; computed short to long.
+
+        Where the model answers for tokens, a row's output has the length of its batch.
+        """
         packer = self.task.packer(self.tokenizer)
         # XLA compiles each length, so JAX gets the few of the ladder; the others take any.
         any_length = range(1, packer.max_length + 1)
         buckets = None if keras.backend.backend() == "jax" else any_length
-        indices, outputs = [], []
-        for index, features in sorted_batches(
+        found: list = [None] * len(rows)
+        for indices, features in sorted_batches(
             packer, rows, batch_size=self.batch_size, buckets=buckets
         ):
-            indices.append(index)
-            outputs.append(self.function(features))
-        return in_input_order(indices, outputs)
+            for index, output in zip(indices, self.function(features), strict=True):
+                found[index] = output
+        return found
 
 
 def inference_function(model: keras.Model) -> Callable[[dict[str, np.ndarray]], np.ndarray]:

@@ -63,9 +63,8 @@ def test_a_long_text_is_answered_by_the_mean_of_its_windows(tiny_dir, texts, mon
     for is_whole, alone, answer in zip(whole, cut(texts), answers, strict=True):
         if is_whole:
             assert answer["score"] == pytest.approx(alone["score"], abs=1e-5)
-    rows = [
-        row for number, row in task.windows(texts, loaded.tokenizer) if number == len(whole) - 1
-    ]
+    prepared = task.prepare(texts, loaded.tokenizer)
+    rows = [prepared.rows[i] for i in np.flatnonzero(prepared.numbers == len(whole) - 1)]
     assert len(rows) > 20
     logits = cut.function(task.packer(loaded.tokenizer).pad(rows, 23)).astype("float64")
     probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)

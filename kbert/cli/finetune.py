@@ -1,101 +1,166 @@
-"""`kbert finetune`: train a checkpoint on a task."""
+"""`kbert finetune TASK`: train a checkpoint on a task; the tasks tell their own options."""
 
+import ast
+import dataclasses
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import click
 
+from kbert import tasks
 from kbert.cli.shared import naming, show_scores
 
+FILES = [
+    click.option("--train", required=True, metavar="FILE", help="{files}"),
+    click.option("--test", metavar="FILE", help="Measured once, after training."),
+    click.option(
+        "--validation", metavar="FILE", help="Measured after each epoch; the best is kept."
+    ),
+]
+RUN = [
+    click.option("--checkpoint", required=True, metavar="FOLDER|HUB_NAME", help="Where to start."),
+    click.option("--output", required=True, metavar="FOLDER", help="The run folder to make."),
+    click.option("--overwrite", is_flag=True, help="Replace the run folder if it exists."),
+]
+RECIPE = [
+    click.option("--epochs", default=3, type=click.IntRange(1), help="Passes over the data."),
+    click.option("--batch-size", default=32, type=click.IntRange(1), help="Rows in a batch."),
+    click.option(
+        "--token-budget",
+        default=0,
+        type=click.IntRange(0),
+        help="Tokens in a batch, instead of rows.",
+    ),
+    click.option(
+        "--learning-rate",
+        default=3e-4,
+        type=click.FloatRange(0, min_open=True),
+        help="The highest one.",
+    ),
+    click.option(
+        "--schedule",
+        default="linear",
+        type=click.Choice(["linear", "cosine", "constant"]),
+        help="The learning rate after the warm-up.",
+    ),
+    click.option("--warmup", default=0.1, type=click.FloatRange(0, 1), help="Share of all steps."),
+    click.option(
+        "--weight-decay", default=0.01, type=click.FloatRange(0), help="Not on biases, norms."
+    ),
+    click.option(
+        "--clip-norm", default=1.0, type=click.FloatRange(0), help="Of all gradients; 0: off."
+    ),
+    click.option(
+        "--dropout",
+        default=None,
+        type=click.FloatRange(0, 1, max_open=True),
+        help="Of the encoder and before the classifier; 0 learns more in few epochs."
+        "  [default: the checkpoint's]",
+    ),
+    click.option(
+        "--dtype",
+        default="auto",
+        type=click.Choice(["auto", "float32", "mixed_bfloat16"]),
+        help="auto: bfloat16 where the device is faster with it.",
+    ),
+    click.option(
+        "--strategy",
+        default="none",
+        type=click.Choice(["none", "mirrored", "data-parallel"]),
+        help="Devices: mirrored on TensorFlow, data-parallel on JAX.",
+    ),
+    click.option("--seed", default=0, type=int, help="Of data order, dropout and new weights."),
+]
+AFTER = """
+Leaves a run folder: a Hugging Face folder (transformers opens it) with metrics.json,
+history.csv, settings.json and TensorBoard logs. Ctrl-C leaves a usable one.
+"""
 
-@click.group()
+
+class Tasks(click.Group):
+    """One subcommand per file of tasks/, made when it is asked for: tasks import Keras."""
+
+    def list_commands(self, context):
+        return list(tasks.names())
+
+    def get_command(self, context, name):
+        return command_of(tasks.task_class(name)) if name in tasks.names() else None
+
+    def format_commands(self, context, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, first_line(name)) for name in self.list_commands(context)])
+
+
+@click.group(cls=Tasks)
 def finetune():
     """Train a checkpoint on a task; one subcommand per task."""
 
 
-@finetune.command("text-classification")
-@click.option("--train", required=True, metavar="FILE", help="CSV, TSV, JSONL or Parquet.")
-@click.option("--test", metavar="FILE", help="Measured once, after training.")
-@click.option("--validation", metavar="FILE", help="Measured after each epoch; the best is kept.")
-@click.option("--text", default="text", help="Column with the texts.")
-@click.option("--label", default="label", help="Column with the labels.")
-@click.option("--checkpoint", required=True, metavar="FOLDER|HUB_NAME", help="Where to start.")
-@click.option("--output", required=True, metavar="FOLDER", help="The run folder to make.")
-@click.option("--overwrite", is_flag=True, help="Replace the run folder if it exists.")
-@click.option("--epochs", default=3, type=click.IntRange(1), help="Passes over the data.")
-@click.option("--batch-size", default=32, type=click.IntRange(1), help="Rows in a batch.")
-@click.option(
-    "--token-budget", default=0, type=click.IntRange(0), help="Tokens in a batch, instead of rows."
-)
-@click.option(
-    "--learning-rate", default=3e-4, type=click.FloatRange(0, min_open=True),
-    help="The highest one.",
-)  # fmt: skip
-@click.option(
-    "--schedule", default="linear", type=click.Choice(["linear", "cosine", "constant"]),
-    help="The learning rate after the warm-up.",
-)  # fmt: skip
-@click.option("--warmup", default=0.1, type=click.FloatRange(0, 1), help="Share of all steps.")
-@click.option(
-    "--weight-decay", default=0.01, type=click.FloatRange(0), help="Not on biases, norms."
-)
-@click.option(
-    "--clip-norm", default=1.0, type=click.FloatRange(0), help="Of all gradients; 0: off."
-)
-@click.option("--max-length", default=128, type=click.IntRange(3), help="Tokens; the rest is cut.")
-@click.option(
-    "--stride", default=None, type=click.IntRange(0), metavar="TOKENS",
-    help="Answer longer texts whole: in windows of --max-length that share this many tokens.",
-)  # fmt: skip
-@click.option(
-    "--pooling", default="pooler", type=click.Choice(["pooler", "cls", "mean", "max"]),
-    help="One vector per text; transformers can open pooler only.",
-)  # fmt: skip
-@click.option(
-    "--dropout", default=None, type=click.FloatRange(0, 1, max_open=True),
-    help="Of the encoder and before the classifier; 0 learns more in few epochs."
-    "  [default: the checkpoint's]",
-)  # fmt: skip
-@click.option(
-    "--dtype", default="auto", type=click.Choice(["auto", "float32", "mixed_bfloat16"]),
-    help="auto: bfloat16 where the device is faster with it.",
-)  # fmt: skip
-@click.option(
-    "--strategy", default="none", type=click.Choice(["none", "mirrored", "data-parallel"]),
-    help="Devices: mirrored on TensorFlow, data-parallel on JAX.",
-)  # fmt: skip
-@click.option("--seed", default=0, type=int, help="Of data order, dropout and new weights.")
-def finetune_text_classification(
-    train, test, validation, text, label, checkpoint, output, overwrite, max_length, stride,
-    pooling, **recipe,
-):  # fmt: skip
-    """Learn one label for a text from a table with a text and a label column.
+def first_line(name: str) -> str:
+    """The first line of a task's file, read without importing it."""
+    file = Path(find_spec("kbert.tasks").origin).with_name(f"{name.replace('-', '_')}.py")
+    return ast.get_docstring(ast.parse(file.read_text("utf-8"))).partition("\n")[0]
 
-    Leaves a run folder: a Hugging Face folder (transformers opens it) with metrics.json,
-    history.csv, settings.json and TensorBoard logs. Ctrl-C leaves a usable one.
-    """
-    from kbert.inputs.records import read_records
-    from kbert.tasks.text_classification import TextClassification
+
+def command_of(task_class) -> click.Command:
+    """`kbert finetune NAME`: options of its files, of the task's fields and of the recipe."""
+    settings = [f for f in dataclasses.fields(task_class) if "help" in f.metadata]
+    names = [field.name for field in settings]
+
+    def callback(train, test, validation, checkpoint, output, overwrite, **options):
+        task_settings = {name: options.pop(name) for name in names}
+        files = {"train": train, "test": test, "validation": validation}
+        run(task_class, task_settings, files, checkpoint, output, overwrite, options)
+
+    description = f"{task_class.__doc__.partition(chr(10))[0]}\n{AFTER}"
+    command = click.Command(task_class.name, callback=callback, help=description)
+    read = getattr(task_class, "files", "CSV, TSV, JSONL or Parquet.")
+    for option in (*FILES, *map(option_of, settings), *RUN, *RECIPE):
+        option(command)
+    for parameter in command.params:
+        parameter.help = parameter.help.format(files=read)
+    return command
+
+
+def option_of(field: dataclasses.Field):
+    """The option of one of a task's settings."""
+    kind, least = field.metadata["kind"], field.metadata["least"]
+    shown = {"help": field.metadata["help"], "default": field.default}
+    name = f"--{field.name.replace('_', '-')}"
+    if kind is bool:
+        return click.option(f"{name}/--no-{name[2:]}", **shown)
+    if choices := field.metadata["choices"]:
+        kind = click.Choice(choices)
+    elif least is not None:
+        kind = click.IntRange(least) if kind is int else click.FloatRange(least)
+    return click.option(name, type=kind, metavar=field.metadata["metavar"], **shown)
+
+
+def run(task_class, task_settings, files, checkpoint, output, overwrite, recipe):
+    """Read the files, make the task of the training records, train, and tell what came out."""
     from kbert.training.finetune import Recipe
     from kbert.training.finetune import finetune as run_finetune
 
     sets = {
-        name: read_records(file, (text, label)) if file else None
-        for name, file in {"train": train, "test": test, "validation": validation}.items()
+        name: task_class.read(file, **task_settings) if file else None
+        for name, file in files.items()
     }
-    with naming(train):
-        task = TextClassification.from_records(
-            sets["train"], label=label, text=text, max_length=max_length, stride=stride,
-            pooling=pooling, dropout=0.1 if recipe["dropout"] is None else recipe["dropout"],
-        )  # fmt: skip
-    for name, file in {"train": train, "test": test, "validation": validation}.items():
+    fields = {field.name for field in dataclasses.fields(task_class)}
+    if "dropout" in fields and recipe["dropout"] is not None:
+        task_settings["dropout"] = recipe["dropout"]
+    with naming(files["train"]):
+        task = task_class.from_records(sets["train"], **task_settings)
+    for name, file in files.items():
         with naming(file):
             task.check(sets[name] or ())
-    click.echo(f"{len(sets['train']):,} training records, {len(task.labels)} labels.")
-    run = run_finetune(
+    labels = f", {len(task.labels)} labels" if "labels" in fields else ""
+    click.echo(f"{len(sets['train']):,} training records{labels}.")
+    done = run_finetune(
         task, sets["train"], sets["test"], checkpoint, output, Recipe(**recipe),
         validation=sets["validation"], overwrite=overwrite,
         verbose=1 if sys.stdout.isatty() else 2,
     )  # fmt: skip
     if sets["test"]:
-        show_scores(run.metrics["test"], "test")
-    click.echo(f"Run folder: {run.folder}")
+        show_scores(done.metrics["test"], "test")
+    click.echo(f"Run folder: {done.folder}")

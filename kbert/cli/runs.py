@@ -1,7 +1,6 @@
 """`kbert evaluate`, `predict` and `export`: what is done with a run folder."""
 
 import json
-import sys
 from pathlib import Path
 
 import click
@@ -20,26 +19,23 @@ from kbert.errors import InputError
     "--dtype", default="float32", type=click.Choice(["float32", "bfloat16"]), help="Of the model."
 )
 def evaluate(run, data, text, label, batch_size, dtype):
-    """Measure a run folder on labelled data: accuracy, macro F1, loss."""
-    from dataclasses import replace
-
-    from kbert.inputs.records import read_records
-
+    """Measure a run folder on labelled data, by the figures of its task."""
     predictor = _predictor(run, dtype, batch_size)
-    task = predictor.task
-    task = replace(task, text=text or task.text, label=label or task.label)
-    records = read_records(data, (task.text, task.label))
+    task = predictor.task = _with_columns(predictor.task, text=text, label=label)
+    records = task.read(data, **vars(task))
     with naming(data):
         task.check(records)
-    logits = predictor.logits([record[task.text] for record in records])
-    show_scores(task.scores(logits, records), data)
+    show_scores(task.scores(predictor.logits(records), records), data)
 
 
 @click.command()
 @click.argument("run")
 @click.argument("texts", nargs=-1)
 @click.option("--input", "file", metavar="FILE", help="One text a line, or a table (see --text).")
-@click.option("--text", default="text", help="Column with the texts, if the input is a table.")
+@click.option(
+    "--text", default=None,
+    help="Column with the texts, if the input is a table.  [default: text]",
+)  # fmt: skip
 @click.option("--batch-size", default=64, type=click.IntRange(1), help="Rows in a batch.")
 @click.option(
     "--dtype", default="float32", type=click.Choice(["float32", "bfloat16"]), help="Of the model."
@@ -47,19 +43,23 @@ def evaluate(run, data, text, label, batch_size, dtype):
 def predict(run, texts, file, text, batch_size, dtype):
     """Answer texts: one line of JSON each, in order.
 
-    TEXTS are given as arguments, in a file (--input), or on standard input, one a line.
+    TEXTS are given as arguments, in a file (--input), or on standard input, one a line. Where the
+    task asks more than one text (a pair, a question and its context), arguments are taken in
+    their order, and a file or standard input holds records with a column of each name.
     """
     from itertools import tee
 
-    from kbert.inputs.records import read_texts
+    from kbert.tasks import parts
 
     if texts and file:
         raise click.UsageError("give texts as arguments or --input FILE, not both.")
-    source = texts or read_texts(file or sys.stdin.buffer, text)
     predictor = _predictor(run, dtype, batch_size)
+    task = predictor.task
+    source = parts.asked(task, texts) if texts else parts.read_inputs(task, file, text)
     asked, shown = tee(source)
-    for answer, asked_text in zip(predictor(asked), shown, strict=False):
-        click.echo(json.dumps({"text": asked_text, **answer}, ensure_ascii=False))
+    for answer, came in zip(predictor(asked), shown, strict=False):
+        named = came if isinstance(came, dict) else {"text": came}
+        click.echo(json.dumps({**named, **answer}, ensure_ascii=False))
 
 
 @click.command()
@@ -77,10 +77,10 @@ def export(run, folder, dtype):
     """
     from kbert import checkpoint
     from kbert.export.saved_model import export as write
-    from kbert.training.finetune import load_task_model
+    from kbert.loading import task_model
 
     loaded = checkpoint.load(_run_folder(run), dtype=dtype)
-    task, model = load_task_model(loaded, run)
+    task, model = task_model(loaded, run)
     click.echo(write(model, task, loaded.tokenizer, folder))
 
 
@@ -90,6 +90,17 @@ def _predictor(run, dtype, batch_size):
     predictor = load_predictor(_run_folder(run), dtype)[1]
     predictor.batch_size = batch_size
     return predictor
+
+
+def _with_columns(task, **columns):
+    """The task with other columns than in training, of those it has."""
+    from dataclasses import replace
+
+    given = {name: column for name, column in columns.items() if column}
+    for name in given:
+        if not hasattr(task, name):
+            raise click.UsageError(f"--{name}: {task.name} has no such column.")
+    return replace(task, **given)
 
 
 def _run_folder(run) -> Path:

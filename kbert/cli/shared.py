@@ -16,8 +16,16 @@ def naming(file):
         raise InputError(f"{file}: {error}") from error
 
 
+# Figures that are shares of one, told in percent.
+SHARES = ("accuracy", "f1", "precision", "recall", "exact_match")
+
+
 def show_scores(figures: dict, name):
-    click.echo(
-        f"{name}: accuracy {figures['accuracy']:.2%}, macro F1 {figures['macro_f1']:.2%}, "
-        f"loss {figures['loss']:.4f}, {figures['examples']:,} examples"
-    )
+    """One line: the figures, and of how many examples."""
+    shown = [
+        f"{key.replace('_f1', '_F1').replace('_', ' ')} "
+        + (f"{value:.2%}" if key.endswith(SHARES) else f"{value:.4f}")
+        for key, value in figures.items()
+        if isinstance(value, float)
+    ]
+    click.echo(f"{name}: {', '.join(shown)}, {figures['examples']:,} examples")

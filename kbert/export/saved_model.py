@@ -1,7 +1,7 @@
 """A model, its task and its tokenizer as one TensorFlow graph: raw text in, answers out.
 
-    serving_default   text: string (B,)        → the task's answers
-    tokens            token_ids: int32 (B, T)  → the same, padded with the tokenizer's pad id
+    serving_default   text: string (B,), or what the task asks  → the task's answers
+    tokens            token_ids: int32 (B, T), padded           → the same
 
 Nothing of kbert or Keras is needed to load it. Export always runs on the TensorFlow backend; a
 model of JAX or PyTorch is handed to a process of its own that does.
@@ -13,10 +13,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import keras
 
+import kbert
 from kbert import tasks
 from kbert.errors import InputError
 from kbert.text.tokenizer import Tokenizer
@@ -67,7 +69,6 @@ def _served(model, task, tokenizer):
     from kbert.inference import freeze
     from kbert.text.in_graph import in_graph
 
-    packer = task.packer(tokenizer)
     small = sum(w.value.dtype.size * w.value.shape.num_elements() for w in model.weights)
     module = tf.Module()
     module.tokenizer = in_graph(tokenizer)
@@ -76,20 +77,7 @@ def _served(model, task, tokenizer):
     else:
         module.model = model
         module.logits = tf.function(lambda **x: model(x, training=False), autograph=False)
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
-    def serving_default(text):
-        ids = module.tokenizer(text)
-        return task.serve(task.logits_in_graph(module.logits, ids, tokenizer))
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")])
-    def tokens(token_ids):
-        features = {"token_ids": token_ids, "padding_mask": token_ids != tokenizer.pad_id}
-        if packer.with_segments:
-            features["segment_ids"] = tf.zeros_like(token_ids)
-        return task.serve(module.logits(**features))
-
-    return module, {"serving_default": serving_default, "tokens": tokens}
+    return module, task.signatures(module.logits, module.tokenizer, tokenizer)
 
 
 def _export_elsewhere(model, task, tokenizer, folder: Path) -> Path:
@@ -111,13 +99,15 @@ def _export_elsewhere(model, task, tokenizer, folder: Path) -> Path:
 
 
 def _main(handed: str, folder: str):
-    import kbert.heads.pooling  # noqa: F401 (registers what a .keras file may hold)
-    import kbert.models.bert  # noqa: F401
-
+    for package in ("heads", "layers", "models"):  # which register what a .keras file may hold
+        for file in (Path(kbert.__file__).parent / package).glob("[!_]*.py"):
+            import_module(f"kbert.{package}.{file.stem}")
     model = keras.saving.load_model(Path(handed, "model.keras"), compile=False)
     task = tasks.from_settings(json.loads(Path(handed, "task.json").read_text("utf-8")))
     try:
-        result = {"version": str(export(model, task, Tokenizer.from_folder(handed), folder))}
+        tokenizer = Tokenizer.from_folder(handed)
+        tokenizer.with_segments = "segment_ids" in model.input
+        result = {"version": str(export(model, task, tokenizer, folder))}
     except InputError as error:
         result = {"refused": str(error)}
     Path(handed, "answer.json").write_text(json.dumps(result), "utf-8")

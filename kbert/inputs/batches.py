@@ -4,7 +4,9 @@
     with_integer_masks  the same for model.fit under a tf.distribute.Strategy
     sorted_batches      for predictions, without TensorFlow; in_input_order undoes its sorting
 
-Letters: N rows, B rows in a batch, T tokens in a padded row, C numbers in a target.
+Letters: N examples, B examples in a batch, T tokens in a padded row, C numbers in a target. An
+example is one row, or a list of rows that belong together (the choices of a question): those of a
+batch come as B times as many rows, one example's after another's.
 """
 
 from __future__ import annotations
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 REMAINDERS = ("smaller", "fill", "drop")
+IGNORED = -100  # a token's target that is not learned, as in transformers
 
 
 def batched_dataset(
     packer: Packer,
-    rows: Sequence[Row],
-    targets: np.ndarray | None = None,
+    rows: Sequence[Row | list[Row]],
+    targets: np.ndarray | Sequence[np.ndarray] | None = None,
     *,
     batch_size: int | None = None,
     token_budget: int | None = None,
@@ -50,19 +53,23 @@ def batched_dataset(
     Args:
         packer, buckets: as in `sorted_batches`. Other settings: as in `plan_batches`.
         rows: N of them, from `packer.pack`.
-        targets: numbers, (N,) or (N, C).
+        targets: numbers, (N,) or (N, C); or a list of one array for each row, int (its tokens,):
+            a number for every token, or IGNORED.
         remainder: what becomes of the one batch that is not full. "smaller": it stays so. "drop":
             left out. "fill": rows are repeated with weight 0, for devices that want one shape or
             equal shares; use Keras's `weighted_metrics`, as plain ones count the repeated rows.
 
     Returns:
         Of `(features, targets)`, or `(features, targets, sample_weight)` to fill, or `features`
-        without targets. Features are `packer.pad`'s, (B, T); sample_weight is float32 (B,).
+        without targets. Features are `packer.pad`'s, (B, T); sample_weight is float32 (B,). With
+        targets of tokens, always the first: targets int32 (B, T), and sample_weight float32 (B, T)
+        is 0 where they are ignored; a loss that divides by the weights
+        (`reduction="mean_with_sample_weight"`) is then the mean over the tokens that are learned.
 
     Raises:
         InputError: no rows, none left to train on, targets that do not fit, an unknown setting.
     """
-    if targets is not None:
+    if targets is not None and not _of_tokens(targets):
         targets = np.asarray(targets)
     _check_examples(rows, targets, remainder)
     buckets = bucket_lengths(packer.max_length) if buckets is None else buckets
@@ -92,7 +99,7 @@ def with_integer_masks(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 def sorted_batches(
     packer: Packer,
-    rows: Sequence[Row],
+    rows: Sequence[Row | list[Row]],
     *,
     batch_size: int | None = None,
     token_budget: int | None = None,
@@ -113,7 +120,7 @@ def sorted_batches(
     buckets = bucket_lengths(packer.max_length) if buckets is None else buckets
     sizes = {"batch_size": batch_size, "token_budget": token_budget}
     for indices, padded_length in plan_batches(_lengths(rows), buckets=buckets, **sizes):
-        yield indices, packer.pad([rows[i] for i in indices], padded_length)
+        yield indices, packer.pad(_flat(rows, indices), padded_length)
 
 
 def in_input_order(indices: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> np.ndarray:
@@ -179,29 +186,54 @@ class _Passes:
         num_real = len(indices)
         if self.remainder == "fill":
             indices = np.resize(indices, self.capacity(padded_length))  # from the first row again
-        element = [self.packer.pad([self.rows[i] for i in indices], padded_length)]
-        if self.targets is not None:
+        element = [self.packer.pad(_flat(self.rows, indices), padded_length)]
+        is_real = (np.arange(len(indices)) < num_real).astype(np.float32)
+        if _of_tokens(self.targets):
+            element += self.of_tokens(indices, is_real, padded_length)
+        elif self.targets is not None:
             element.append(self.targets[indices])
-        if self.remainder == "fill":
-            element.append((np.arange(len(indices)) < num_real).astype(np.float32))
+            element += [is_real] * (self.remainder == "fill")
         return tuple(element) if len(element) > 1 else element[0]
+
+    def of_tokens(self, indices, is_real, padded_length):
+        """Targets of tokens, padded, and their weights: (B, T) each."""
+        targets = np.full((len(indices), padded_length), IGNORED, np.int32)
+        for row, index in enumerate(indices):
+            targets[row, : len(self.targets[index])] = self.targets[index]
+        weights = (targets != IGNORED) * is_real[:, np.newaxis]
+        return [np.where(targets == IGNORED, 0, targets), weights.astype(np.float32)]
 
     def spec(self, tf):
         """What `element` gives, of any batch size and length."""
         features = self.packer.pad([], 0)
         specs = [{name: tf.TensorSpec((None, None), features[name].dtype) for name in features}]
-        if self.targets is not None:
+        if _of_tokens(self.targets):
+            specs += [tf.TensorSpec((None, None), dtype) for dtype in (tf.int32, tf.float32)]
+        elif self.targets is not None:
             specs.append(tf.TensorSpec((None, *self.targets.shape[1:]), self.targets.dtype))
-        if self.remainder == "fill":
-            specs.append(tf.TensorSpec((None,), tf.float32))
+            specs += [tf.TensorSpec((None,), tf.float32)] * (self.remainder == "fill")
         return tuple(specs) if len(specs) > 1 else specs[0]
 
 
-def _lengths(rows: Sequence[Row]) -> np.ndarray:
-    return np.array([len(token_ids) for token_ids, _ in rows], dtype=np.int64)
+def _of_tokens(targets) -> bool:
+    """Whether targets are one array for each row: a number for every token."""
+    return isinstance(targets, list) and isinstance(targets[0], np.ndarray)
 
 
-def _check_examples(rows: Sequence[Row], targets: np.ndarray | None, remainder: str):
+def _lengths(rows: Sequence[Row | list[Row]]) -> np.ndarray:
+    """The length of each row; of rows that belong together, the longest."""
+    lengths = [
+        max(len(ids) for ids, _ in row) if isinstance(row, list) else len(row[0]) for row in rows
+    ]
+    return np.array(lengths, dtype=np.int64)
+
+
+def _flat(rows: Sequence[Row | list[Row]], indices: np.ndarray) -> list[Row]:
+    chosen = [rows[i] for i in indices]
+    return [row for x in chosen for row in (x if isinstance(x, list) else [x])]
+
+
+def _check_examples(rows: Sequence[Row | list[Row]], targets, remainder: str):
     if remainder not in REMAINDERS:
         raise InputError(f"Expected remainder to be one of {REMAINDERS}, came {remainder!r}.")
     if not len(rows):
@@ -211,6 +243,16 @@ def _check_examples(rows: Sequence[Row], targets: np.ndarray | None, remainder: 
             raise InputError(
                 'Expected targets with remainder="fill", which weighs them, came none: give '
                 'targets, or take remainder="smaller".'
+            )
+        return
+    if _of_tokens(targets):
+        pairs = zip(targets, rows, strict=False)
+        wrong = [n for n, (numbers, (ids, _)) in enumerate(pairs) if len(numbers) != len(ids)]
+        if wrong or len(targets) != len(rows):
+            raise InputError(
+                f"Expected a target for each token of each of {len(rows)} rows, came "
+                f"{len(targets)} lists; {len(wrong)} of another length (first: row "
+                f"{wrong[0] if wrong else len(targets)})."
             )
         return
     if targets.dtype.kind not in "biuf":

@@ -56,6 +56,12 @@ class Packer:
     with_segments: bool = True
     truncation: str = "longest_first"
 
+    @classmethod
+    def of(cls, tokenizer, max_length: int, truncation: str = "longest_first") -> Packer:
+        """The packer for a tokenizer's model: its form, its padding, segments if it has them."""
+        form, pad_id, with_segments = tokenizer.form, tokenizer.pad_id, tokenizer.with_segments
+        return cls(form, pad_id, max_length, with_segments, truncation)
+
     def __post_init__(self):
         if self.truncation not in TRUNCATIONS:
             raise InputError(

@@ -1,13 +1,56 @@
-"""One file per task: features, head, loss, metrics, answer."""
+"""One file per task: features, head, loss, metrics, answer.
+
+A task is a frozen dataclass in `tasks/<name>.py`, named as the file is (text_classification.py:
+`TextClassification`, "text-classification" in commands). Its fields are its settings, and the
+options of `kbert finetune <name>` (`parts.setting` gives them their help). It has
+
+    name, head             its name in commands; its head's in the tables of `models/`
+    monitor                the figure of the validation that is best when highest, "val_accuracy"
+    inputs                 the columns that are asked, such as ("text",)
+
+    read(path, **settings)            a file → records, mappings with the task's columns
+    from_records(records, **settings) the task, with what it learns of the records (its labels)
+    settings(of_encoder)              config.json with this head; from_settings, the other way
+    check(records)                    an InputError names the record that cannot be learned
+    model(encoder)                    the encoder with the head: features → outputs
+    loss(), metrics()                 for model.compile
+    dataset(records, tokenizer, …)    tf.data batches for model.fit
+
+    prepare(inputs, tokenizer)        what is asked → a `parts.Prepared`: rows for the model
+    packer(tokenizer)                 pads those rows
+    merged(outputs, prepared)         outputs, one a row → results, one an input
+    answers(results, prepared)        → one dict of words and numbers an input
+    scores(results, records)          → figures
+    signatures(model, encode, tokenizer)  the served functions, as TensorFlow operations
+"""
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from kbert.errors import InputError
 
-# Task name → (file, class); a class has `from_settings`, the other way of its `settings`.
-TASKS = {"text-classification": ("kbert.tasks.text_classification", "TextClassification")}
+TEXT_CLASSIFICATION = "text-classification"
+SHARED = {"__init__", "parts"}  # files here that are no task
+
+
+def names() -> tuple[str, ...]:
+    """The names of all tasks: a file each."""
+    files = sorted(file.stem for file in Path(__file__).parent.glob("*.py"))
+    return tuple(file.replace("_", "-") for file in files if file not in SHARED)
+
+
+def task_class(name: str):
+    """The class of a task's name.
+
+    Raises:
+        InputError: there is no such task.
+    """
+    if name not in names():
+        raise InputError(f"there is no task {name!r}; there are {', '.join(names())}.")
+    home = import_module(f"kbert.tasks.{name.replace('-', '_')}")
+    return getattr(home, name.title().replace("-", ""))
 
 
 def from_settings(settings: Mapping[str, Any]):
@@ -16,8 +59,7 @@ def from_settings(settings: Mapping[str, Any]):
     Raises:
         InputError: it describes no task that this version knows.
     """
-    name = settings.get("kbert", {}).get("task", "text-classification")
-    if name not in TASKS:
-        raise InputError(f"config.json: task {name!r}; this version knows {', '.join(TASKS)}.")
-    home, task = TASKS[name]
-    return getattr(import_module(home), task).from_settings(settings)
+    name = settings.get("kbert", {}).get("task", TEXT_CLASSIFICATION)
+    if name not in names():
+        raise InputError(f"config.json: task {name!r}; this version knows {', '.join(names())}.")
+    return task_class(name).from_settings(settings)

@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 
 from kbert.errors import InputError
 from kbert.heads.classification import classification
+from kbert.heads.pooling import POOLINGS
 from kbert.inputs.batches import batched_dataset
 from kbert.inputs.packer import Packer, Row
+from kbert.inputs.records import read_records
 from kbert.inputs.windows import check_window, mean_of_windows, packed_windows
+from kbert.tasks import parts
+from kbert.tasks.parts import Prepared, setting
 from kbert.weights import names
 
-NAME, HEAD = "text-classification", "SequenceClassification"
 SMALLEST = 1e-37  # probability that a logarithm is taken of, within float32
 
 
@@ -33,13 +36,22 @@ class TextClassification:
         dropout: probability of dropping a value of that vector in training.
     """
 
+    name: ClassVar[str] = "text-classification"
+    head: ClassVar[str] = "SequenceClassification"
+    monitor: ClassVar[str] = "val_accuracy"
+
     labels: tuple[str, ...]
-    text: str = "text"
-    label: str = "label"
-    max_length: int = 128
-    pooling: str = "pooler"
+    text: str = setting("text", "Column with the texts.")
+    label: str = setting("label", "Column with the labels.")
+    max_length: int = setting(128, "Tokens; the rest is cut.", least=3)
+    pooling: str = setting(
+        "pooler", "One vector per text; transformers can open pooler only.", choices=POOLINGS
+    )
     dropout: float = 0.1
-    stride: int | None = None
+    stride: int | None = setting(
+        None, "Answer longer texts whole: in windows of --max-length that share this many tokens.",
+        kind=int, least=0, metavar="TOKENS",
+    )  # fmt: skip
 
     def __post_init__(self):
         object.__setattr__(self, "labels", tuple(self.labels))
@@ -48,6 +60,18 @@ class TextClassification:
                 f"a classifier needs two labels or more; got {len(set(self.labels))}: "
                 f"{', '.join(map(repr, self.labels)) or 'none'}."
             )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that are asked."""
+        return (self.text,)
+
+    # Records and settings
+
+    @classmethod
+    def read(cls, path, text="text", label="label", **_) -> list[dict[str, Any]]:
+        """The records of a table with a text and a label column."""
+        return read_records(path, (text, label))
 
     @classmethod
     def from_records(cls, records: Sequence[Mapping[str, Any]], label="label", **settings):
@@ -62,29 +86,24 @@ class TextClassification:
         Raises:
             InputError: it has no labels.
         """
-        by_id = settings.get("id2label")
-        if not by_id:
-            raise InputError("config.json has no id2label: not a text classifier that was saved.")
-        labels = tuple(by_id[key] for key in sorted(by_id, key=int))
-        own = dict(settings.get("kbert", {}).get("settings", {}))
-        # transformers takes the encoder's dropout where the classifier has none of its own.
-        for key in ("hidden_dropout_prob", "classifier_dropout"):
-            if settings.get(key) is not None:
-                own["dropout"] = settings[key]
-        return cls(labels, **own)
+        return cls(parts.restored_labels(settings), **parts.restored(settings, cls.name))
 
     def settings(self, encoder_settings: Mapping[str, Any]) -> dict:
         """`config.json` of a model with this head: the encoder's, with class and labels."""
-        fields = ("text", "label", "max_length", "pooling", "stride")
-        own = {field: getattr(self, field) for field in fields}
         return {
             **encoder_settings,
             "problem_type": "single_label_classification",
             "classifier_dropout": self.dropout,
-            "id2label": {str(i): label for i, label in enumerate(self.labels)},
-            "label2id": {label: i for i, label in enumerate(self.labels)},
-            "kbert": {"task": NAME, "head": HEAD, "settings": own},
+            **parts.label_settings(self.labels),
+            "kbert": parts.saved(self, "text", "label", "max_length", "pooling", "stride"),
         }
+
+    def check(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Raises an InputError if a record's text is no string or its label not the task's."""
+        parts.check_texts(records, self.inputs)
+        self.targets(records)
+
+    # Training
 
     def model(self, encoder: keras.Model) -> keras.Model:
         """The encoder with a classifier on it: inputs → logits, float32 (B, C).
@@ -92,7 +111,7 @@ class TextClassification:
         What the encoder's checkpoint holds for the head, and fits, is loaded; the rest is new.
         """
         model = classification(encoder, len(self.labels), self.pooling, self.dropout)
-        names.load_head(model, encoder, HEAD)
+        names.load_head(model, encoder, self.head)
         return model
 
     def loss(self) -> keras.losses.Loss:
@@ -103,97 +122,13 @@ class TextClassification:
         """Accuracy."""
         return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
-    def packer(self, tokenizer) -> Packer:
-        """[CLS] text [SEP], or the form that the model has, cut to `max_length`.
-
-        Raises:
-            InputError: `max_length` leaves no room, or no more than the stride.
-        """
-        packer = Packer(tokenizer.form, tokenizer.pad_id, self.max_length)
-        if self.stride is not None:
-            check_window(packer.room(1), self.stride, f" (max_length={self.max_length})")
-        return packer
-
-    def rows(self, texts: Sequence[str], tokenizer) -> list[Row]:
-        """Texts → packed rows, one for each: what is too long is cut."""
-        pack = self.packer(tokenizer).pack
-        return [pack(ids) for ids in tokenizer(texts)]
-
-    def windows(self, texts: Sequence[str], tokenizer) -> Iterator[tuple[int, Row]]:
-        """Texts → packed rows as answers need them: (number of the text, row), one or more each."""
-        if self.stride is None:
-            yield from enumerate(self.rows(texts, tokenizer))
-        else:
-            packer = self.packer(tokenizer)
-            for window, row in packed_windows(packer, tokenizer(texts), self.stride):
-                yield window.text, row
-
-    def merged(self, logits: np.ndarray, texts: np.ndarray) -> np.ndarray:
-        """Logits (W, C) of windows → of texts (N, C): the logarithm of the mean probabilities.
-
-        Args:
-            logits: those of the rows of `windows`.
-            texts: int (W,), the number of each row's text.
-        """
-        if self.stride is None:
-            return logits
-        shifted = logits.astype("float64") - logits.max(axis=-1, keepdims=True)
-        probabilities = np.exp(shifted)
-        probabilities /= probabilities.sum(axis=-1, keepdims=True)
-        mean = mean_of_windows(probabilities, texts)
-        return np.log(np.maximum(mean, SMALLEST)).astype(logits.dtype)
-
-    def logits_in_graph(self, logits, ids, tokenizer):
-        """`windows`, `logits` and `merged` as TensorFlow operations, for the served graph.
-
-        Args:
-            logits: the model as a function of features.
-            ids: int32 `tf.RaggedTensor` (N, None), the tokenizer's ids of texts.
-            tokenizer: its form and padding.
-
-        Returns:
-            float32 (N, C).
-        """
-        packer = self.packer(tokenizer)
-        if self.stride is None:
-            return logits(**packer.pack_in_graph(ids))
-        import tensorflow as tf
-
-        from kbert.inputs import windows_in_graph
-
-        found, features = windows_in_graph.packed_windows_in_graph(packer, ids, self.stride)
-        probabilities = tf.nn.softmax(tf.cast(logits(**features), tf.float32))
-        mean = windows_in_graph.mean_of_windows(probabilities, found.text)
-        return tf.math.log(tf.maximum(mean, SMALLEST))
-
-    def check(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Raises an InputError if a record's text is no string or its label not the task's."""
-        for number, record in enumerate(records, 1):
-            text = record[self.text]
-            if not isinstance(text, str):
-                raise InputError(
-                    f"expected texts in column {self.text!r}, came {text!r} in record {number}: "
-                    "write them as strings, or name the column that holds the texts."
-                )
-        self.targets(records)
-
     def targets(self, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Records → label numbers, int32 (N,).
 
         Raises:
             InputError: a record has a label that is not the task's.
         """
-        number = {label: i for i, label in enumerate(self.labels)}
-        came = [str(record[self.label]) for record in records]
-        strange = sorted({label for label in came if label not in number})
-        if strange:
-            row = next(i for i, label in enumerate(came, 1) if label not in number)
-            raise InputError(
-                f"labels that training never saw: {', '.join(map(repr, strange[:5]))}"
-                f"{' …' if len(strange) > 5 else ''} ({len(strange)} in all; first in record "
-                f"{row}). Known are {len(number)} labels; remove or rename these."
-            )
-        return np.array([number[label] for label in came], "int32")
+        return parts.label_numbers(self.labels, [record[self.label] for record in records])
 
     def dataset(self, records, tokenizer, batch_size=None, **settings):
         """Records → a `tf.data.Dataset` of (features, targets) for `model.fit`.
@@ -209,11 +144,46 @@ class TextClassification:
         packer = self.packer(tokenizer)
         return batched_dataset(packer, rows, targets, batch_size=batch_size, **settings)
 
-    def answers(self, logits: np.ndarray) -> Iterator[dict[str, Any]]:
+    def packer(self, tokenizer) -> Packer:
+        """[CLS] text [SEP], or the form that the model has, cut to `max_length`.
+
+        Raises:
+            InputError: `max_length` leaves no room, or no more than the stride.
+        """
+        packer = Packer.of(tokenizer, self.max_length)
+        if self.stride is not None:
+            check_window(packer.room(1), self.stride, f" (max_length={self.max_length})")
+        return packer
+
+    def rows(self, texts: Sequence[str], tokenizer) -> list[Row]:
+        """Texts → packed rows, one for each: what is too long is cut."""
+        pack = self.packer(tokenizer).pack
+        return [pack(ids) for ids in tokenizer(texts)]
+
+    # Answers
+
+    def prepare(self, inputs: Sequence[Any], tokenizer) -> Prepared:
+        """Texts → rows as answers need them, one or more each."""
+        texts = [text for (text,) in parts.columns_of(inputs, self.inputs)]
+        if self.stride is None:
+            return Prepared(self.rows(texts, tokenizer), np.arange(len(texts)), inputs)
+        packer, rows, numbers = self.packer(tokenizer), [], []
+        for found, row in packed_windows(packer, tokenizer(texts), self.stride):
+            rows.append(row)
+            numbers.append(found.text)
+        return Prepared(rows, np.array(numbers, int), inputs)
+
+    def merged(self, outputs: Sequence[np.ndarray], prepared: Prepared) -> np.ndarray:
+        """Logits, (C,) a row → of texts (N, C): the logarithm of the mean probabilities."""
+        logits = np.array(outputs, "float32").reshape(-1, len(self.labels))
+        if self.stride is None:
+            return logits
+        mean = mean_of_windows(parts.softmax(logits), prepared.numbers)
+        return np.log(np.maximum(mean, SMALLEST)).astype(logits.dtype)
+
+    def answers(self, logits: np.ndarray, prepared=None) -> Iterator[dict[str, Any]]:
         """Logits (N, C) → one `{"label", "score"}` each; the score is the label's probability."""
-        shifted = logits.astype("float64") - logits.max(axis=-1, keepdims=True)
-        scores = np.exp(shifted)
-        scores /= scores.sum(axis=-1, keepdims=True)
+        scores = parts.softmax(logits)
         for row, best in zip(scores, scores.argmax(axis=-1), strict=True):
             yield {"label": self.labels[best], "score": float(row[best])}
 
@@ -223,14 +193,39 @@ class TextClassification:
 
         targets = self.targets(records)
         chosen = logits.argmax(axis=-1)
-        shifted = logits.astype("float64") - logits.max(axis=-1, keepdims=True)
-        log_sum = np.log(np.exp(shifted).sum(axis=-1))
+        right = parts.softmax(logits)[np.arange(len(targets)), targets]
         return {
             "accuracy": float(accuracy_score(targets, chosen)),
             "macro_f1": float(f1_score(targets, chosen, average="macro", zero_division=0.0)),
-            "loss": float(np.mean(log_sum - shifted[np.arange(len(targets)), targets])),
+            "loss": float(np.mean(-np.log(np.maximum(right, 1e-300)))),
             "examples": len(targets),
         }
+
+    # Serving
+
+    def signatures(self, logits, encode, tokenizer) -> dict:
+        """The served functions; see `parts.text_signatures`."""
+        from_ids = self._logits_in_graph(logits, tokenizer)
+        return parts.text_signatures(self.serve, encode, (from_ids, logits), tokenizer)
+
+    def _logits_in_graph(self, logits, tokenizer):
+        """`prepare`, the model and `merged` as TensorFlow operations: ids of texts → (N, C)."""
+        import tensorflow as tf
+
+        from kbert.inputs import windows_in_graph
+
+        packer = self.packer(tokenizer)
+
+        def whole(ids):
+            return logits(**packer.pack_in_graph(ids))
+
+        def in_windows(ids):
+            found, features = windows_in_graph.packed_windows_in_graph(packer, ids, self.stride)
+            probabilities = tf.nn.softmax(tf.cast(logits(**features), tf.float32))
+            mean = windows_in_graph.mean_of_windows(probabilities, found.text)
+            return tf.math.log(tf.maximum(mean, SMALLEST))
+
+        return whole if self.stride is None else in_windows
 
     def serve(self, logits):
         """Logits (B, C) → what the served signatures give, as TensorFlow operations."""

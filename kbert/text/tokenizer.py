@@ -56,6 +56,7 @@ class Tokenizer:
             has no such token (`special_id` is for who cannot do without); BERT has the first four.
         special_tokens: dict from "cls_token" and so on to the token's text, of those there are.
         form: `Form`, the special tokens around one text or more.
+        with_segments: bool, whether its model takes segment ids (a loaded checkpoint says so).
         lowercase, strip_accents, tokenize_chinese_chars: bool, as BERT's normaliser is set
             (strip_accents may be None: as `lowercase`); None where another normaliser stands.
         max_length: int, the longest input in tokens with the special ones, or None if unknown.
@@ -87,6 +88,7 @@ class Tokenizer:
         self.mask_id = ids.get("mask_token")
         self.vocab = _in_id_order(rust)
         self.vocab_size = len(self.vocab)
+        self.with_segments = True
         self.max_length = max_length
         normalizer = rust.normalizer
         is_bert = isinstance(normalizer, normalizers.BertNormalizer)

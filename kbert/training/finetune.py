@@ -16,14 +16,13 @@ from typing import Any
 
 import keras
 
-from kbert import checkpoint, inference, tasks
+from kbert import checkpoint, inference, loading
 from kbert.errors import InputError
 from kbert.inputs.batches import with_integer_masks
 from kbert.training import callbacks
 from kbert.training.distribution import distribution
 from kbert.training.optimizer import adamw
 from kbert.training.schedules import WarmupDecay
-from kbert.weights import names
 
 Records = Sequence[Mapping[str, Any]]
 SETTINGS = "settings.json"
@@ -128,7 +127,7 @@ def finetune(
         model.fit, dataset, epochs=recipe.epochs, validation_data=checked, shuffle=False,
         verbose=verbose,
     )  # fmt: skip
-    history, epoch, stopped = _watched(fit, work, save, "val_accuracy" if validation else None)
+    history, epoch, stopped = _watched(fit, work, save, task.monitor if validation else None)
     if epoch is None:
         _keep_unfinished(stopped, work, save)
     return _finish(work, output, epoch, history, test, stopped)
@@ -137,8 +136,7 @@ def finetune(
 def evaluate(folder: str | os.PathLike, records: Records, dtype: str = "float32") -> dict:
     """The task's figures for a run folder on records."""
     task, predictor = load_predictor(folder, dtype)
-    logits = predictor.logits([record[task.text] for record in records])
-    return task.scores(logits, records)
+    return task.scores(predictor.logits(records), records)
 
 
 def load_predictor(folder: str | os.PathLike, dtype: str = "float32"):
@@ -148,24 +146,8 @@ def load_predictor(folder: str | os.PathLike, dtype: str = "float32"):
         InputError: not a run folder: no labels, or no weights for the head.
     """
     loaded = checkpoint.load(folder, dtype=dtype)
-    task, model = load_task_model(loaded, folder)
+    task, model = loading.task_model(loaded, folder)
     return task, inference.Predictor(model, task, loaded.tokenizer)
-
-
-def load_task_model(loaded: checkpoint.Checkpoint, folder):
-    """The task that a loaded folder describes, and its model; every head weight must be there."""
-    try:
-        task = tasks.from_settings(loaded.settings)
-    except InputError as error:
-        raise InputError(f"{folder}: {error}") from error
-    model = task.model(loaded.encoder)
-    head = loaded.settings.get("kbert", {}).get("head")
-    if new := names.load_head(model, loaded.encoder, head):
-        raise InputError(
-            f"{folder}: the weights of the head do not fit: {', '.join(new)} are missing or of "
-            "another shape. Is it a run folder, or a checkpoint that is still to be fine-tuned?"
-        )
-    return task, model
 
 
 def training_dtype(name: str) -> str:

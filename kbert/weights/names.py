@@ -175,7 +175,7 @@ def load_head(model, encoder, head: str) -> list[str]:
         head: the head's name, "MaskedLM".
 
     Returns:
-        The paths of the variables that stay new: the checkpoint lacks them, or in that shape.
+        The variables that stay new, in words: the checkpoint lacks them, or has another shape.
     """
     variables = head_of(model, encoder)
     kept = getattr(encoder, "head_weights", {})
@@ -183,7 +183,7 @@ def load_head(model, encoder, head: str) -> list[str]:
     missing, misshapen = differences(variables, held)
     new = {*missing, *(text.split(" ")[0] for text in misshapen)}
     assign([variable for variable in variables if variable.path not in new], held)
-    return sorted(new)
+    return sorted([*(f"{path} missing" for path in missing), *misshapen])
 
 
 def _pattern(name):

@@ -108,12 +108,12 @@ def export_run(settings: Settings, dtype: str) -> dict:
     """The classifier as a SavedModel: `saved_model(settings, dtype)`."""
     import kbert
     from kbert import checkpoint
-    from kbert.training.finetune import load_task_model
+    from kbert.loading import task_model
 
     folder = saved_model(settings, dtype).parent
     if not folder.exists():
         loaded = checkpoint.load(settings.classifier, dtype=dtype)
-        task, model = load_task_model(loaded, settings.classifier)
+        task, model = task_model(loaded, settings.classifier)
         kbert.export(model, task, loaded.tokenizer, folder)
     return {"folder": str(folder)}
 

@@ -1,0 +1,207 @@
+"""What tasks have in common."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kbert.errors import InputError
+from kbert.inputs.packer import Row
+from kbert.inputs.records import read_records, read_texts
+
+
+@dataclass
+class Prepared:
+    """What is asked, as rows for a model.
+
+    Attributes:
+        rows: packed rows; a list of rows in place of one where they belong together (the choices
+            of a question).
+        numbers: int (R,), for each row the number of the input it is of.
+        inputs: what was asked.
+        details: what the task needs to read its answers off the outputs.
+    """
+
+    rows: list[Row]
+    numbers: np.ndarray
+    inputs: Sequence[Any]
+    details: Any = None
+
+
+def setting(
+    default, help: str, *, kind=None, least=None, choices: Sequence[str] = (), metavar=None
+):
+    """A field of a task that is an option of `kbert finetune`, too.
+
+    Args:
+        default: its value when it is not given.
+        help: what the command's help says.
+        kind: int, float, str or bool where the default does not tell it.
+        least: the smallest number that is allowed.
+        choices: the words that are allowed.
+        metavar: what the help calls its value.
+    """
+    option = {"help": help, "kind": kind or type(default), "least": least}
+    return field(default=default, metadata={**option, "choices": choices, "metavar": metavar})
+
+
+def saved(task, *fields: str) -> dict[str, Any]:
+    """The entry "kbert" of config.json: task, head, and the named settings."""
+    settings = {name: getattr(task, name) for name in fields}
+    return {"task": task.name, "head": task.head, "settings": settings}
+
+
+def restored(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The settings that `saved` wrote for the task of that name, and the head's dropout.
+
+    transformers takes the encoder's dropout where the classifier has none of its own.
+    """
+    entry = settings.get("kbert", {})
+    own = dict(entry.get("settings", {})) if entry.get("task") == name else {}
+    for key in ("hidden_dropout_prob", "dropout", "classifier_dropout"):
+        if settings.get(key) is not None:
+            own["dropout"] = settings[key]
+    return own
+
+
+def label_settings(labels: Sequence[str]) -> dict[str, dict]:
+    """id2label and label2id of config.json."""
+    return {
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }
+
+
+def restored_labels(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels of config.json, in the order of their numbers.
+
+    Raises:
+        InputError: it has none, or their numbers have gaps.
+    """
+    by_id = settings.get("id2label")
+    if not by_id:
+        raise InputError("config.json has no id2label: not a text classifier that was saved.")
+    numbers = sorted(by_id, key=int)
+    if [int(number) for number in numbers] != list(range(len(numbers))):
+        raise InputError(f"config.json: id2label has the numbers {numbers}; expected 0, 1, 2 ….")
+    return tuple(by_id[number] for number in numbers)
+
+
+def label_numbers(labels: Sequence[str], came: Sequence[Any]) -> np.ndarray:
+    """Labels of records → their numbers, int32 (N,).
+
+    Raises:
+        InputError: a record has a label that is not in `labels`.
+    """
+    number = {label: i for i, label in enumerate(labels)}
+    came = [str(label) for label in came]
+    strange = sorted({label for label in came if label not in number})
+    if strange:
+        row = next(i for i, label in enumerate(came, 1) if label not in number)
+        raise InputError(
+            f"labels that training never saw: {', '.join(map(repr, strange[:5]))}"
+            f"{' …' if len(strange) > 5 else ''} ({len(strange)} in all; first in record "
+            f"{row}). Known are {len(number)} labels; remove or rename these."
+        )
+    return np.array([number[label] for label in came], "int32")
+
+
+def columns_of(inputs: Iterable[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Inputs as tuples in the order of `names`: a record gives its columns, a text stands alone."""
+    return [
+        tuple(x[name] for name in names) if isinstance(x, Mapping)
+        else (x,) if isinstance(x, str) else tuple(x)
+        for x in inputs
+    ]  # fmt: skip
+
+
+def asked(task, texts: Sequence[str]) -> list[Any]:
+    """Texts one after another as a task's inputs: each alone, or as many as it asks together.
+
+    Raises:
+        InputError: they do not come out even.
+    """
+    number = len(task.inputs)
+    if number == 1:
+        return list(texts)
+    if len(texts) % number:
+        raise InputError(
+            f"{task.name} asks {number} texts together ({', '.join(task.inputs)}); came "
+            f"{len(texts)}: give every one of them."
+        )
+    groups = zip(*[iter(texts)] * number, strict=True)
+    return [dict(zip(task.inputs, group, strict=True)) for group in groups]
+
+
+def read_inputs(task, path=None, column: str | None = None) -> Iterator[Any]:
+    """What a task is asked, from a file or, without a path, from standard input.
+
+    Texts alone: one a line, or a table with that column. Else records with the task's columns; on
+    standard input as JSON Lines.
+    """
+    if len(task.inputs) == 1:
+        return read_texts(path or sys.stdin.buffer, column or task.inputs[0])
+    if path:
+        return iter(read_records(path, task.inputs))
+    return (_record(line, number, task) for number, line in enumerate(sys.stdin.buffer, 1))
+
+
+def _record(line: bytes, number: int, task) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        return {name: record[name] for name in task.inputs}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"line {number} of input: expected a JSON object with {', '.join(task.inputs)}, came "
+            f"{line[:60]!r} ({type(error).__name__}: {error})."
+        ) from error
+
+
+def check_texts(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Raises an InputError if a column of a record is no string."""
+    for number, record in enumerate(records, 1):
+        for name in names:
+            if not isinstance(record[name], str):
+                raise InputError(
+                    f"expected texts in column {name!r}, came {record[name]!r} in record {number}: "
+                    "write them as strings, or name the column that holds the texts."
+                )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Logits (…, C) → probabilities, float64 (…, C)."""
+    exponentials = np.exp(logits.astype("float64") - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def text_signatures(serve, encode, logits, tokenizer, num_texts: int = 1) -> dict:
+    """`serving_default` (raw text) and `tokens` (ids) of a task whose answer is one a text.
+
+    Args:
+        serve: logits → a dict of tensors, the answers.
+        encode: string (B,) → int32 `tf.RaggedTensor` (B, None): the tokenizer in the graph.
+        logits: a pair of functions: texts' ids → logits; features → logits.
+        tokenizer: its padding.
+        num_texts: 1, or 2 for a task of pairs, whose second text is `text_pair`.
+    """
+    import tensorflow as tf
+
+    from_ids, from_features = logits
+    names = ("text", "text_pair")[:num_texts]
+    specs = [tf.TensorSpec([None], tf.string, name=name) for name in names]
+
+    @tf.function(input_signature=specs)
+    def serving_default(*texts):
+        return serve(from_ids(*(encode(text) for text in texts)))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")])
+    def tokens(token_ids):
+        features = {"token_ids": token_ids, "padding_mask": token_ids != tokenizer.pad_id}
+        if tokenizer.with_segments:
+            features["segment_ids"] = tf.zeros_like(token_ids)
+        return serve(from_features(**features))
+
+    return {"serving_default": serving_default, "tokens": tokens}
