@@ -76,6 +76,7 @@ def task_model(loaded: checkpoint.Checkpoint, folder):
     model = task.model(loaded.encoder)
     if new := names.load_head(model, loaded.encoder, task.head):
         raise InputError(
-            f"{folder}: the weights of the head do not fit: {'; '.join(new)}. Is it a run folder, or a checkpoint that is still to be fine-tuned?"
+            f"{folder}: the weights of the head do not fit: {'; '.join(new)}. Is it a run folder, "
+            "or a checkpoint that is still to be fine-tuned?"
         )
     return task, model
