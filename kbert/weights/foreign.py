@@ -1,0 +1,70 @@
+"""What a folder of another format than Hugging Face's holds, in the terms of both."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kbert.errors import InputError
+from kbert.weights.names import Row
+
+# The first word of a head's variable paths → the head. A pooler alone is no head.
+PARTS = {
+    "masked_lm_transform": "MaskedLM",
+    "masked_lm_norm": "MaskedLM",
+    "masked_lm_bias": "MaskedLM",
+    "masked_lm_extra": "MaskedLM",
+    "next_sentence": "NextSentencePrediction",
+    "classifier": "SequenceClassification",
+    "span": "QuestionAnswering",
+    "replaced_token_transform": "PreTraining",
+    "replaced_token": "PreTraining",
+}
+
+
+@dataclass
+class Foreign:
+    """A checkpoint, whatever it was written in.
+
+    Attributes:
+        settings: what `config.json` would say.
+        arrays: our variable path → array in our layout, those of a head too.
+        tokenizer_files: Hugging Face's file name → its contents.
+        left_out: names of what is known and holds no weights of the model (an optimizer's slots).
+        notes: sentences on what is not the same in both formats.
+    """
+
+    settings: dict
+    arrays: dict[str, np.ndarray]
+    tokenizer_files: dict[str, bytes] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def alike(ours: str, theirs: str, *words: str) -> tuple[Row, ...]:
+    """Rows for variables that both sides call by the same last word, in the same layout."""
+    return tuple(Row(f"{ours}/{word}", f"{theirs}/{word}") for word in words)
+
+
+def head_of(paths: Iterable[str]) -> str | None:
+    """The name of the one head that variable paths make up; None for an encoder with or without
+    pooler.
+
+    Raises:
+        InputError: there are several that no model holds together.
+    """
+    heads = {PARTS[path.split("/")[0]] for path in paths if path.split("/")[0] in PARTS}
+    if heads == {"MaskedLM", "NextSentencePrediction"}:
+        return "PreTraining"
+    if len(heads) > 1:
+        raise InputError(f"expected the weights of one head, came those of {sorted(heads)}.")
+    return heads.pop() if heads else None
+
+
+def refuse(place: str, arrays: Mapping[str, np.ndarray], unknown: Iterable[str]) -> None:
+    """Raises InputError if a format has no place for some of the arrays."""
+    lines = [f"  {path} {arrays[path].shape}" for path in sorted(unknown)]
+    if lines:
+        raise InputError(
+            f"{place} has no place for these weights; nothing was written:\n" + "\n".join(lines)
+        )
