@@ -1,0 +1,152 @@
+"""Folders of every architecture and head: what transformers writes kbert opens, and back again.
+
+Model and tokenizer, by `save_pretrained` there and `checkpoint.save` here. `parity.py` compares
+numbers of odd sizes; here it is the files that must fit.
+"""
+
+import json
+
+import keras
+import numpy as np
+import parity
+import pytest
+from harness import run
+
+import kbert
+from kbert import checkpoint
+from kbert.inputs.packer import Packer
+from kbert.models import albert, bert, distilbert, roberta
+from kbert.weights import names, safetensors
+
+PAIRS = [("a cab", "b"), ("abba", "cab cab a cab"), ("", "c")]
+PIECES = ["▁", "a", "b", "c", "▁a", "▁cab", "ab"]
+LETTERS = {"Ġ": 9, "a": 10, "b": 11, "c": 12, "ca": 13, "cab": 14, "Ġcab": 15}
+V = 19  # a few rows more than there are tokens
+SIZES = {
+    "vocab_size": V, "num_hidden_layers": 2, "hidden_size": 15, "num_attention_heads": 5,
+    "intermediate_size": 23, "max_position_embeddings": 31, "initializer_range": 0.5,
+}  # fmt: skip
+OWN_SIZES = {
+    "albert": {"embedding_size": 7},
+    "camembert": {"type_vocab_size": 1},
+    "distilbert": {"hidden_dim": 23},
+    "roberta": {"type_vocab_size": 1},
+    "xlm-roberta": {"type_vocab_size": 1},
+}
+FILES = {
+    "albert": albert,
+    "bert": bert,
+    "camembert": roberta,
+    "distilbert": distilbert,
+    "roberta": roberta,
+    "xlm-roberta": roberta,
+}
+CASES = [(model_type, head) for model_type, file in FILES.items() for head in (None, *file.HEADS)]
+
+
+def their_tokenizer(model_type):
+    """transformers' own tokenizer of an architecture, with a vocabulary of a few letters."""
+    import transformers
+
+    def scored(tokens):
+        return [(token, -float(i)) for i, token in enumerate([*tokens, *PIECES])]
+
+    pad, unk, cls, sep, mask = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    words = [pad, unk, cls, sep, mask, "a", "b", "c", "cab", "##b", "##ba"]
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    if model_type in ("bert", "distilbert"):
+        return transformers.BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+    if model_type == "albert":
+        return transformers.AlbertTokenizer(scored(["<pad>", "<unk>", cls, sep, mask]))
+    if model_type == "roberta":
+        merges = [("c", "a"), ("ca", "b"), ("Ġ", "cab")]
+        vocab = {**{token: i for i, token in enumerate(tokens)}, **LETTERS}
+        vocab |= {f"<unused{i}>": i for i in range(5, 9)}
+        return transformers.RobertaTokenizer(vocab=vocab, merges=merges)
+    if model_type == "xlm-roberta":
+        return transformers.XLMRobertaTokenizer(scored(tokens))
+    tokens = ["<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<s>", "</s>", "<mask>"]
+    return transformers.CamembertTokenizer(vocab=scored(tokens))
+
+
+def their_model(model_type, head):
+    """transformers' model of tiny sizes, every weight random."""
+    import torch
+    import transformers
+
+    sizes = {**SIZES, **OWN_SIZES.get(model_type, {})}
+    num_labels = 2 if head in ("QuestionAnswering", "PreTraining") else 7
+    config = transformers.AutoConfig.for_model(model_type, **sizes, num_labels=num_labels)
+    auto = getattr(transformers, f"AutoModelFor{head}" if head else "AutoModel")
+    model = auto.from_config(config).eval()
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+    return model
+
+
+@pytest.mark.parametrize(("model_type", "head"), CASES)
+def test_a_folder_goes_from_transformers_to_kbert_and_back(model_type, head, tmp_path):
+    theirs, there, back = their_model(model_type, head), tmp_path / "theirs", tmp_path / "ours"
+    theirs.save_pretrained(there)
+    their_tokenizer(model_type).save_pretrained(there)
+    loaded = kbert.load(there, dtype="float32")
+    model, settings = loaded.encoder, loaded.settings
+    if head is not None:
+        settings = {**settings, "kbert": {"head": head}}
+        model = with_head(loaded.encoder, head)
+    checkpoint.save(back, model, settings, loaded.tokenizer)
+
+    # Every tensor is written again, but the pooler of a bare model: our bare encoder has none.
+    before, after = (safetensors.read(safetensors.weight_files(f)) for f in (there, back))
+    left = {name for name in before if head is None and name.startswith("pooler.")}
+    assert after.keys() == before.keys() - left
+    for name, array in after.items():
+        np.testing.assert_array_equal(array, before[name], name)
+    settings = json.loads((back / "config.json").read_text())
+    assert settings["architectures"] == [type(theirs).__name__]
+    opened, report = type(theirs).from_pretrained(back, output_loading_info=True)
+    assert not report["unexpected_keys"] and not report["mismatched_keys"]
+    assert report["missing_keys"] == left
+    was, now = theirs.config.to_dict(), opened.config.to_dict()
+    assert {key for key in was if was[key] != now[key]} <= {"_name_or_path", "dtype"}
+
+
+def with_head(encoder, head):
+    """The encoder with all of a head, its weights loaded."""
+    kinds = ["MaskedLM", "NextSentencePrediction"] if head == "PreTraining" else [head]
+    models = [parity.BUILDERS[kind](encoder) for kind in kinds]
+    model = keras.Model(encoder.input, [model.output for model in models])
+    assert names.load_head(model, encoder, head) == []
+    return model
+
+
+@pytest.mark.parametrize("model_type", FILES)
+def test_texts_and_pairs_give_the_ids_and_the_sequence_that_transformers_gives(
+    model_type, tmp_path
+):
+    import torch
+
+    theirs, tokenizer = their_model(model_type, None), their_tokenizer(model_type)
+    theirs.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = kbert.load(tmp_path, dtype="float32")
+    packer = Packer.of(loaded.tokenizer, max_length=29)
+    first, second = zip(*PAIRS, strict=True)
+    rows = [packer.pack(*ids) for ids in zip(*map(loaded.tokenizer, (first, second)), strict=True)]
+    rows += [packer.pack(ids) for ids in loaded.tokenizer(first)]
+    inputs = packer.pad(rows, 29)
+    given = [tokenizer(list(first), list(second)), tokenizer(list(first))]
+    ids = [row for encoding in given for row in encoding["input_ids"]]
+    assert [row[0] for row in rows] == ids
+    kwargs = {
+        "input_ids": torch.from_numpy(inputs["token_ids"]).long(),
+        "attention_mask": torch.from_numpy(inputs["padding_mask"]).long(),
+    }
+    if "segment_ids" in inputs:
+        kwargs["token_type_ids"] = torch.from_numpy(inputs["segment_ids"]).long()
+    with torch.no_grad():
+        expected = theirs(**kwargs).last_hidden_state.numpy()
+    got = run(loaded.encoder, inputs)["sequence"]
+    assert np.abs(got - expected)[inputs["padding_mask"]].max() <= parity.TOLERANCE
