@@ -19,23 +19,37 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         InputError: there is none, or a shard is missing.
     """
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if (folder / INDEX).is_file():
-        try:
-            shards = json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{folder / INDEX}: not an index of shards ({error}).") from error
-        files = [folder / name for name in sorted(set(shards))]
-        missing = [file.name for file in files if not file.is_file()]
-        if missing:
-            raise InputError(f"{folder}: {INDEX} names shards that are not there: {missing}.")
+    if files := find(folder, WEIGHTS, INDEX):
         return files
     there = sorted(p.name for p in folder.iterdir())
     hint = ""
-    if "pytorch_model.bin" in there:
-        hint = " pytorch_model.bin is a pickle and is not opened: save it as safetensors first."
+    if any(name.startswith("pytorch_model") for name in there):
+        hint = (
+            " pytorch_model.bin is a pickle and is not opened unless asked: `kbert convert FOLDER "
+            "NEW --to hugging-face --allow-pickle`, or kbert.load(…, allow_pickle=True)."
+        )
     raise InputError(f"{folder}: expected {WEIGHTS}; there is {', '.join(there)}.{hint}")
+
+
+def find(folder: Path, whole: str, index: str) -> list[Path]:
+    """The file called `whole`, or all shards that `index` names; none if neither is there.
+
+    Raises:
+        InputError: the index is broken, or a shard is missing.
+    """
+    if (folder / whole).is_file():
+        return [folder / whole]
+    if not (folder / index).is_file():
+        return []
+    try:
+        shards = json.loads((folder / index).read_text("utf-8"))["weight_map"].values()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / index}: not an index of shards ({error}).") from error
+    files = [folder / name for name in sorted(set(shards))]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise InputError(f"{folder}: {index} names shards that are not there: {missing}.")
+    return files
 
 
 def read(files: list[Path]) -> dict[str, np.ndarray]:
@@ -44,6 +58,7 @@ def read(files: list[Path]) -> dict[str, np.ndarray]:
     Raises:
         InputError: a file is truncated or is not a safetensors file.
     """
+    import ml_dtypes  # noqa: F401 (teaches NumPy bfloat16; a dependency of Keras)
     from safetensors import SafetensorError, safe_open
 
     tensors = {}
