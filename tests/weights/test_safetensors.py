@@ -104,7 +104,7 @@ def test_a_folder_without_weights_is_refused_with_what_it_holds(tmp_path):
 
 def test_a_pickle_is_not_opened_and_the_way_out_is_named(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(InputError, match="is a pickle and is not opened unless asked: `kbert convert"):
+    with pytest.raises(InputError, match="is a pickle and is not opened unless asked: `kbert"):
         safetensors.weight_files(tmp_path)
 
 
