@@ -117,24 +117,24 @@ def read(folder: Path) -> Foreign:
     return Foreign(settings, matched.arrays, files, left_out)
 
 
-def write(folder: Path, settings: dict, arrays: Mapping[str, np.ndarray]) -> None:
+def write(folder: Path, settings: dict, arrays: Mapping[str, np.ndarray], head: str | None) -> None:
     """Write Google's config and variables; the vocabulary is not this function's.
 
     Args:
         folder: is there already.
         settings: `config.json`'s contents, of a BERT.
-        arrays: our variable path → array, those of a head too.
+        arrays: our variable path → array, those of the head too.
+        head: its name, "PreTraining"; None if there is none.
 
     Raises:
         InputError: Google's code could not compute this model, or has no place for a head.
     """
     config = _config_of(settings)
     is_known = names.known(NAMES)
-    foreign.refuse("Google's format", arrays, [path for path in arrays if not is_known(path)])
-    if settings.get("architectures", [""])[0].endswith(("TokenClassification", "MultipleChoice")):
-        # Their weights would fit under the names of a classifier of texts, and mean another thing.
-        heads = [path for path in arrays if path.startswith("classifier/")]
-        foreign.refuse(f"Google's format ({settings['architectures'][0]})", arrays, heads)
+    # A classifier of tokens or choices would fit under the names of one of texts, and mislead.
+    is_misleading = head in ("TokenClassification", "MultipleChoice")
+    unknown = [p for p in arrays if not is_known(p) or (is_misleading and p[:10] == "classifier")]
+    foreign.refuse("Google's format", arrays, unknown)
     import tensorflow as tf
 
     variables = names.to_checkpoint(arrays, NAMES, "")

@@ -102,7 +102,7 @@ def test_the_table_runs_both_ways(tmp_path, extra, head):
     assert foreign.head_of(found.arrays) == head
     back = tmp_path / "back"
     back.mkdir()
-    tf_checkpoint.write(back, found.settings, found.arrays)
+    tf_checkpoint.write(back, found.settings, found.arrays, head)
     assert {file.name for file in back.iterdir()} == {
         "bert_config.json", "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001",
     }  # fmt: skip
@@ -147,7 +147,7 @@ def test_what_config_json_says_beyond_goes_along(tmp_path):
     variables = random_variables()
     arrays = tf_checkpoint.read(write(tmp_path, variables)).arrays
     settings = {"model_type": "bert", **CONFIG, "hidden_act": "gelu_new", "id2label": {"0": "é"}}
-    tf_checkpoint.write(tmp_path, settings, arrays)
+    tf_checkpoint.write(tmp_path, settings, arrays, "PreTraining")
     written = json.loads((tmp_path / "bert_config.json").read_text("utf-8"))
     assert written["hidden_act"] == "gelu"
     assert written["hugging_face"] == {"id2label": {"0": "é"}, "hidden_act": "gelu_new"}
@@ -162,7 +162,7 @@ def test_what_bert_config_json_leaves_out_is_googles_default(tmp_path):
     # And what config.json leaves out is that of transformers.
     other = tmp_path / "other"
     other.mkdir()
-    tf_checkpoint.write(other, {"model_type": "bert"}, {"pooler/bias": np.zeros(D)})
+    tf_checkpoint.write(other, {"model_type": "bert"}, {"pooler/bias": np.zeros(D)}, None)
     assert json.loads((other / "bert_config.json").read_text())["type_vocab_size"] == 2
 
 
@@ -193,23 +193,22 @@ def test_a_vocabulary_with_capitals_is_of_text_as_it_is(tmp_path, pieces, lowerc
 )
 def test_what_googles_code_cannot_compute_is_refused(tmp_path, settings, message):
     with pytest.raises(InputError, match=message):
-        tf_checkpoint.write(tmp_path, settings, {})
+        tf_checkpoint.write(tmp_path, settings, {}, None)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("architecture", "path"),
+    ("head", "path"),
     [
-        ("BertForPreTraining", "replaced_token/kernel"),
-        ("BertForTokenClassification", "classifier/kernel"),
-        ("BertForMultipleChoice", "classifier/kernel"),
+        ("PreTraining", "replaced_token/kernel"),
+        ("TokenClassification", "classifier/kernel"),
+        ("MultipleChoice", "classifier/kernel"),
     ],
 )
-def test_a_head_without_a_place_is_refused_by_name(tmp_path, architecture, path):
+def test_a_head_without_a_place_is_refused_by_name(tmp_path, head, path):
     arrays = {path: np.zeros((D, 1)), "pooler/bias": np.zeros(D)}
-    settings = {"model_type": "bert", "architectures": [architecture]}
     with pytest.raises(InputError, match=rf"Google.* has no place .*\n  {path} \(6, 1\)$"):
-        tf_checkpoint.write(tmp_path, settings, arrays)
+        tf_checkpoint.write(tmp_path, {"model_type": "bert"}, arrays, head)
     assert not list(tmp_path.iterdir())
 
 
