@@ -61,7 +61,8 @@ def restored(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     """
     entry = settings.get("kbert", {})
     own = dict(entry.get("settings", {})) if entry.get("task") == name else {}
-    for key in ("hidden_dropout_prob", "dropout", "classifier_dropout"):
+    # The last but one is ALBERT's name for the last.
+    for key in ("hidden_dropout_prob", "dropout", "classifier_dropout_prob", "classifier_dropout"):
         if settings.get(key) is not None:
             own["dropout"] = settings[key]
     return own

@@ -54,6 +54,8 @@ def test_a_classifier_of_transformers_has_the_dropout_of_its_encoder():
     settings = {"id2label": {"0": "a", "1": "b"}, "hidden_dropout_prob": 0.2}
     assert tasks.from_settings(settings).dropout == 0.2
     assert tasks.from_settings({**settings, "classifier_dropout": 0.0}).dropout == 0.0
+    albert = {**settings, "hidden_dropout_prob": 0, "classifier_dropout_prob": 0.1}
+    assert tasks.from_settings(albert).dropout == 0.1
 
 
 def test_datasets_train_the_model(loaded):
