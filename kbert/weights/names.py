@@ -21,7 +21,8 @@ class Row:
     """One line of a table.
 
     Args:
-        ours: variable path, "block_{i}/attention/query/kernel"; None for a tensor we leave out.
+        ours: variable path, "block_{i}/attention/query/kernel"; None for a tensor we leave out;
+            several paths where their tensor is ours of equal shape, one below the other.
         theirs: tensor name, "encoder.layer.{i}.attention.self.query.weight".
         transpose: whether the two hold each other's transpose (dense kernels do).
         aliases: other names that older files use for the same tensor; read, never written.
@@ -30,12 +31,28 @@ class Row:
             embedding); read to be compared, never written. `ours` is None then.
     """
 
-    ours: str | None
+    ours: str | tuple[str, ...] | None
     theirs: str
     transpose: bool = False
     aliases: tuple[str, ...] = ()
     head: bool = False
     tied_to: str | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Our variables of this row: none, one or several."""
+        return (self.ours,) if isinstance(self.ours, str) else self.ours or ()
+
+    def taken_apart(self, array: np.ndarray) -> list[np.ndarray]:
+        """Their tensor as our arrays, one for each of `paths`."""
+        # What cannot be shared out equally is misshapen, which `differences` tells.
+        pieces = np.array_split(array, len(self.paths)) if len(self.paths) > 1 else [array]
+        return [piece.T if self.transpose else piece for piece in pieces]
+
+    def joined(self, arrays: list[np.ndarray]) -> np.ndarray:
+        """Our arrays, one for each of `paths`, as their tensor."""
+        pieces = [array.T if self.transpose else array for array in arrays]
+        return np.ascontiguousarray(pieces[0] if len(pieces) == 1 else np.concatenate(pieces))
 
 
 def dense(ours: str, theirs: str, *, head: bool = False) -> tuple[Row, Row]:
@@ -96,9 +113,9 @@ def from_checkpoint(
         for pattern, row in patterns:
             found = pattern.match(name if row.head else name.removeprefix(prefix))
             if found:
-                if row.ours is not None:
-                    path = row.ours.format(**found.groupdict())
-                    matched.arrays[path] = array.T if row.transpose else array
+                if row.paths:
+                    paths = (path.format(**found.groupdict()) for path in row.paths)
+                    matched.arrays.update(zip(paths, row.taken_apart(array), strict=True))
                 elif row.tied_to is not None:
                     matched.tied[name] = row.tied_to
                 break
@@ -113,17 +130,21 @@ def to_checkpoint(
     """Rename our variables to a checkpoint's tensors: the other way of `from_checkpoint`.
 
     Raises:
-        KeyError: a variable has no row.
+        KeyError: a variable has no row, or another that belongs to the same tensor is not there.
     """
-    patterns = [(_pattern(row.ours), row) for row in table if row.ours is not None]
+    patterns = [(_pattern(path), row) for row in table for path in row.paths]
     tensors = {}
-    for path, array in arrays.items():
+    for path in arrays:
         for pattern, row in patterns:
             found = pattern.match(path)
             if found:
                 name = row.theirs.format(**found.groupdict())
-                name = name if row.head else prefix + name
-                tensors[name] = np.ascontiguousarray(array.T if row.transpose else array)
+                parts = [part.format(**found.groupdict()) for part in row.paths]
+                if missing := [part for part in parts if part not in arrays]:
+                    raise KeyError(f"{name} joins {', '.join(parts)}; {missing[0]} is not there.")
+                if path == parts[0]:
+                    name = name if row.head else prefix + name
+                    tensors[name] = row.joined([arrays[part] for part in parts])
                 break
         else:
             raise KeyError(f"{path} has no row in the table of names.")
@@ -132,7 +153,7 @@ def to_checkpoint(
 
 def known(table: Iterable[Row]) -> Callable[[str], bool]:
     """Whether a table has a row for one of our variable paths."""
-    patterns = [_pattern(row.ours) for row in table if row.ours is not None]
+    patterns = [_pattern(path) for row in table for path in row.paths]
     return lambda path: any(pattern.match(path) for pattern in patterns)
 
 

@@ -64,6 +64,43 @@ def test_a_row_may_carry_two_numbers_over_in_any_order():
     assert set(names.to_checkpoint(matched.arrays, table, "")) == set(tensors)
 
 
+JOINED = (
+    names.Row(
+        tuple(f"block_{{i}}/{part}/kernel" for part in ("query", "key", "value")),
+        "layers.{i}.Wqkv.weight",
+        transpose=True,
+    ),
+)
+
+
+def test_a_tensor_may_join_several_variables_one_below_the_other():
+    tensors = {"layers.5.Wqkv.weight": np.arange(12.0).reshape(6, 2)}
+    matched = names.from_checkpoint(tensors, JOINED, "")
+    assert {path: array.tolist() for path, array in matched.arrays.items()} == {
+        "block_5/query/kernel": [[0, 2], [1, 3]],
+        "block_5/key/kernel": [[4, 6], [5, 7]],
+        "block_5/value/kernel": [[8, 10], [9, 11]],
+    }
+    backwards = dict(reversed(matched.arrays.items()))
+    (written,) = names.to_checkpoint(backwards, JOINED, "model.").items()
+    assert written[0] == "model.layers.5.Wqkv.weight"
+    np.testing.assert_array_equal(written[1], tensors["layers.5.Wqkv.weight"])
+    assert written[1].flags.c_contiguous
+
+
+def test_a_joined_tensor_that_lacks_a_part_is_refused():
+    arrays = {f"block_3/{part}/kernel": np.zeros((2, 2)) for part in ("query", "value")}
+    with pytest.raises(KeyError, match="Wqkv.weight joins .*; block_3/key/kernel is not there"):
+        names.to_checkpoint(arrays, JOINED, "")
+
+
+def test_a_joined_tensor_that_cannot_be_shared_out_is_misshapen():
+    tensors = {"layers.0.Wqkv.weight": np.zeros((7, 2))}
+    matched = names.from_checkpoint(tensors, JOINED, "")
+    assert matched.arrays["block_0/query/kernel"].shape == (2, 3)
+    assert matched.arrays["block_0/value/kernel"].shape == (2, 2)
+
+
 def test_a_blocks_number_is_carried_over():
     matched = read("bert.layer.7.query.weight", "layer.13.query.weight")
     assert set(matched.arrays) == {"block_7/query/kernel", "block_13/query/kernel"}
