@@ -16,7 +16,8 @@ def layer_normalization(x, gamma, beta, epsilon):
 
     Args:
         x: float (…, D).
-        gamma, beta: float (D,).
+        gamma: float (D,).
+        beta: float (D,), or None for 0.
         epsilon: float, added to the variance.
 
     Returns:
@@ -36,13 +37,16 @@ def plain_layer_normalization(x, gamma, beta, epsilon):
     centred = wide - ops.mean(wide, axis=-1, keepdims=True)
     variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
     normal = centred * ops.rsqrt(variance + epsilon)
-    return ops.cast(normal * ops.cast(gamma, "float32") + ops.cast(beta, "float32"), x.dtype)
+    scaled = normal * ops.cast(gamma, "float32")
+    return ops.cast(scaled if beta is None else scaled + ops.cast(beta, "float32"), x.dtype)
 
 
 def _torch_layer_normalization(x, gamma, beta, epsilon):
     from torch.nn.functional import layer_norm
 
-    gamma, beta = (ops.convert_to_tensor(w).to(x.dtype) for w in (gamma, beta))
+    gamma, beta = (
+        None if w is None else ops.convert_to_tensor(w).to(x.dtype) for w in (gamma, beta)
+    )
     return layer_norm(x, x.shape[-1:], gamma, beta, epsilon)
 
 
@@ -66,6 +70,9 @@ def _tensorflow_layer_normalization(x, gamma, beta, epsilon):
         data_format="NCHW",
         is_training=True,
     ).y
+    # The pattern ends in a sum. One with zeros would be taken out of the graph before the pattern
+    # is looked for; the smallest number is lost in any other.
+    beta = tf.fill([x.shape[-1]], x.dtype.as_numpy_dtype(1.2e-38)) if beta is None else beta
     return tf.reshape(normal, shape) * tf.cast(gamma, x.dtype) + tf.cast(beta, x.dtype)
 
 
@@ -202,13 +209,23 @@ def _tensorflow_attention(query, key, value, mask, bias, scale, drop):
     query, key, value = (tf.transpose(x, [0, 2, 1, 3]) for x in (query, key, value))
     logits = tf.matmul(query, key, transpose_b=True) * tf.cast(scale, query.dtype)
     if bias is not None:
-        logits += tf.cast(bias, logits.dtype)
+        logits += _for_one_dnn(tf.cast(bias, logits.dtype), query.shape[1])
     if mask is not None:
         # Half the lowest number: a logit added to it stays finite.
-        logits += tf.where(mask, tf.zeros([], logits.dtype), logits.dtype.min / 2)
+        added = tf.where(mask, tf.zeros([], logits.dtype), logits.dtype.min / 2)
+        logits += _for_one_dnn(added, query.shape[1])
     scores = tf.cast(tf.nn.softmax(tf.cast(logits, tf.float32)), query.dtype)
     weights = scores if drop is None else drop(scores)
     return tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
+
+
+def _for_one_dnn(added, num_heads):
+    # What is the same for all texts and heads, as a causal mask, oneDNN adds 200 times as slowly.
+    import tensorflow as tf
+
+    if added.shape.rank == 4 and added.shape[:2] == [1, 1] and added.shape[2] != 1:
+        return tf.repeat(added, num_heads, axis=1)
+    return added
 
 
 def _torch_attention(query, key, value, mask, bias, scale):

@@ -65,11 +65,15 @@ def _kernels() -> dict:
     """name → (fast, plain), the shapes they take, the ways they are run."""
     import keras
 
-    from kbert.layers import kernels
+    from kbert.layers import kernels, masks
 
     seed = keras.random.SeedGenerator(0)
     lengths = keras.ops.reshape(keras.ops.arange(B) % (T // 2) + T // 2, (B, 1, 1, 1))
     mask = keras.ops.reshape(keras.ops.arange(T), (1, 1, 1, T)) < lengths
+
+    def causal(form):
+        mask = masks.causal(T, T)
+        return lambda q, k, v: form(q, k, v, mask, scale=K**-0.5)
 
     def norms(form):
         return lambda x, gamma, beta: form(x, gamma, beta, 1e-12)
@@ -102,6 +106,7 @@ def _kernels() -> dict:
             [dropouts(kernels.dropout), dropouts(kernels.plain_dropout)], [(B, T, D)], training
         ),
         "attention": ([attentions(form) for form in attention], heads, both),
+        "attention, causal": ([causal(form) for form in attention], heads, both),
         "attention, dropout": ([attentions(form, drop) for form in attention], heads, training),
     }  # fmt: skip
 

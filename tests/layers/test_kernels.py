@@ -96,8 +96,26 @@ def test_layer_normalization_of_equal_numbers_is_beta_and_its_gradients_are_fini
             np.testing.assert_allclose(value, np.tile(arrays[2], (B, 1)), rtol=2**-8, atol=1e-3)
 
 
+@every_way
+@every_dtype
+def test_layer_normalization_without_beta_is_that_with_zeros(dtype, way):
+    arrays, cotangent = (3 + 2 * numbers(B, T, D, seed=1), 1 + numbers(D, seed=2)), numbers(B, T, D)
+    zeros = np.zeros(D, "float32")
+    got = value_and_gradients(
+        lambda x, gamma: kernels.layer_normalization(x, gamma, None, 1e-5),
+        arrays, cotangent, dtype=dtype, way=way,
+    )  # fmt: skip
+    value, gradients = value_and_gradients(
+        plain_normalization, (*rounded(arrays, dtype), zeros), cotangent
+    )
+    assert_agree(got, (value, gradients[:2]), dtype)
+    plain = kernels.plain_layer_normalization(*map(ops.convert_to_tensor, arrays), None, 1e-5)
+    assert_agree((to_numpy(plain), []), (value, []), dtype)
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="oneDNN's operation is TensorFlow's")
-def test_tensorflow_makes_one_operation_of_layer_normalization():
+@pytest.mark.parametrize("has_beta", [True, False])
+def test_tensorflow_makes_one_operation_of_layer_normalization(has_beta):
     """The pattern is easily broken: this form alone is slower than the plain one."""
     import tensorflow as tf
     from tensorflow.python.eager import context
@@ -107,7 +125,9 @@ def test_tensorflow_makes_one_operation_of_layer_normalization():
         pytest.skip("TensorFlow uses oneDNN on CPUs with AVX512_VNNI or better only")
     specs = [tf.TensorSpec(shape) for shape in ([None, None, D], [D], [D])]
     function = tf.function(
-        lambda x, *weights: kernels.layer_normalization(tf.nn.relu(x), *weights, 1e-12)
+        lambda x, gamma, beta: kernels.layer_normalization(
+            tf.nn.relu(x), gamma, beta if has_beta else None, 1e-12
+        )
     ).get_concrete_function(*specs)
     context.enable_run_metadata()
     try:
