@@ -33,6 +33,7 @@ from benchmarks import (
     figure_8_import,
     kernels,
     learning_speed,
+    local_attention,
     material,
 )
 from benchmarks.systems import Settings, System, progress, use
@@ -48,6 +49,7 @@ FIGURES = {
     "8": figure_8_import,
     "kernels": kernels,
     "learning": learning_speed,
+    "local": local_attention,
     "setup": material,  # not printed: what the figures need when no --run is given
 }
 PACKAGES = ("keras", "tensorflow", "tensorflow-text", "jax", "torch", "transformers")

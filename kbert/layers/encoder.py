@@ -22,6 +22,7 @@ class EncoderBlock(keras.layers.Layer):
         x: float (B, T, D).
         attention_mask: bool, broadcastable to (B, H, T, T); True = may attend.
         bias: float, broadcastable to (B, H, T, T), added to the scaled products.
+        rotation: float (2, T, K), turns queries and keys; see `positions.rotate`.
 
     Returns:
         float (B, T, D).
@@ -40,9 +41,13 @@ class EncoderBlock(keras.layers.Layer):
         for part in PARTS:
             getattr(self, part).build(x_shape)
 
-    def call(self, x, attention_mask=None, bias=None, training=None):
+    def call(self, x, attention_mask=None, bias=None, rotation=None, training=None):
+        # An attention with positions of its own need not know of these.
+        given = {"bias": bias, "rotation": rotation}
+        given = {name: tensor for name, tensor in given.items() if tensor is not None}
+
         def attend(x):
-            return self.attention(x, attention_mask=attention_mask, bias=bias, training=training)
+            return self.attention(x, attention_mask=attention_mask, training=training, **given)
 
         def think(x):
             return self.feed_forward(x, training=training)

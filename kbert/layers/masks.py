@@ -30,6 +30,20 @@ def causal(query_length, key_length):
     return (ops.arange(key_length)[None, :] <= queries)[None, None]
 
 
+def band(length, window):
+    """A query may attend to the tokens that stand at most `window` from it (Beltagy et al. 2020).
+
+    Args:
+        length: int or scalar int tensor, T in tokens.
+        window: int, in tokens, to either side.
+
+    Returns:
+        bool (1, 1, T, T).
+    """
+    place = ops.arange(length)
+    return (ops.abs(place[None, :] - place[:, None]) <= window)[None, None]
+
+
 def both(first, second):
     """What two masks allow together; `None` allows everything."""
     if first is None:

@@ -8,6 +8,7 @@ from harness import assert_near, check_layer, numbers, randomize, to_numpy
 
 from kbert.layers import kernels, masks
 from kbert.layers.attention import MultiHeadAttention
+from kbert.layers.positions import RotaryPositions
 
 B, T, S, H, K, D, D_MEMORY = 2, 5, 7, 3, 11, 13, 17
 X, MEMORY = numbers(B, T, D, seed=1), numbers(B, S, D_MEMORY, seed=2)
@@ -160,6 +161,67 @@ def test_the_scores_are_never_made_when_nobody_asks_for_them(monkeypatch):
     self_attention(dropout=0.5)(X, attention_mask=masks.padding(PADDING[:, :T]))
 
 
+# Rotations, windows, no biases
+
+
+def test_with_a_rotation_tokens_are_told_by_their_distance_wherever_they_stand():
+    layer, rotation = MultiHeadAttention(H, 14), RotaryPositions(14)
+    layer.build((None, None, D))
+    randomize(layer)
+    alone = to_numpy(layer(X, rotation=rotation(X)))
+    assert np.abs(to_numpy(layer(X)) - alone).max() > 1e-2
+    later = np.concatenate([numbers(B, 3, D, seed=9), X], axis=1)
+    mask = masks.padding(np.array([[False] * 3 + [True] * T] * B))
+    assert_near(layer(later, attention_mask=mask, rotation=rotation(later))[:, 3:], alone, 1e-5)
+
+
+def test_within_a_window_what_stands_further_changes_nothing():
+    layer = self_attention(window=2)
+    x = numbers(B, 17, D, seed=4)
+    changed = x.copy()
+    changed[:, 7] += 1
+    before, after = to_numpy(layer(x)), to_numpy(layer(changed))
+    far = np.abs(np.arange(17) - 7) > 2
+    np.testing.assert_allclose(after[:, far], before[:, far], atol=1e-6)
+    assert np.abs(after[:, ~far] - before[:, ~far]).max(-1).min() > 1e-3
+    band = to_numpy(masks.band(17, 2))
+    assert_near(before, reference.attention(layer, x, mask=band), 1e-5)
+
+
+def test_scores_within_a_window_are_zero_outside_it():
+    layer = self_attention(window=1)
+    padding = masks.padding(np.array([[True] * T, [True] * 3 + [False] * 2]))
+    output, scores = layer(X, attention_mask=padding, return_scores=True)
+    scores = to_numpy(scores)
+    assert (scores[0, :, ~to_numpy(masks.band(T, 1))[0, 0]] == 0).all()
+    assert (scores[1, :, :3, 3:] == 0).all()
+    np.testing.assert_allclose(scores.sum(-1), 1, rtol=1e-6)
+    assert_near(output[0], to_numpy(layer(X, attention_mask=padding))[0], 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [({"memory": MEMORY}, "another sequence"), ({"bias": numbers(1, H, T, T)}, "a bias")],
+)
+def test_a_window_is_for_self_attention_without_a_bias(given, what):
+    with pytest.raises(ValueError, match=f"within a window of 2 tokens .*; {what} came"):
+        self_attention(window=2)(X, **given)
+
+
+def test_without_biases_nothing_in_gives_nothing_out():
+    layer = self_attention(use_bias=False)
+    assert [weight.name for weight in layer.weights] == ["kernel"] * 4
+    assert not to_numpy(layer(0 * X)).any()
+
+
+def test_the_outputs_kernel_is_drawn_as_it_is_told():
+    narrow = keras.initializers.TruncatedNormal(stddev=0.002)
+    layer = MultiHeadAttention(7, 13, output_initializer=narrow)
+    layer.build((None, None, 91))
+    assert to_numpy(layer.output_dense.kernel).std() == pytest.approx(0.00176, abs=5e-5)
+    assert to_numpy(layer.value.kernel).std() > 0.05
+
+
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
 def test_a_mask_that_is_not_boolean_is_refused(dtype):
     mask = np.ones((B, 1, 1, T), dtype)
@@ -190,3 +252,14 @@ def test_attention_saves_trains_compiles_and_computes_in_bfloat16(tmp_path):
 
     inputs = {"x": X, "memory": MEMORY, "padding_mask": PADDING}
     check_layer(make, inputs, tmp_path, call)
+
+
+def test_attention_within_a_window_saves_trains_compiles_and_computes_in_bfloat16(tmp_path):
+    def make(dtype):
+        return MultiHeadAttention(H, 14, window=1, use_bias=False, dtype=dtype, name="attention")
+
+    def call(layer, x, padding_mask):
+        rotation = RotaryPositions(14, dtype=layer.dtype_policy, name="positions")(x)
+        return layer(x, attention_mask=masks.padding(padding_mask), rotation=rotation)
+
+    check_layer(make, {"x": X, "padding_mask": PADDING[:, :T]}, tmp_path, call)

@@ -19,6 +19,7 @@ from kbert.layers.attention import MultiHeadAttention
 from kbert.layers.encoder import EncoderBlock
 from kbert.layers.feed_forward import FeedForward
 from kbert.layers.normalization import LayerNormalization
+from kbert.layers.positions import RotaryPositions
 from kbert.layers.residual import PostNorm, PreNorm
 
 B, T, H, K, D, F = 2, 5, 3, 11, 13, 17
@@ -94,6 +95,17 @@ def test_the_paths_of_the_weights_are_the_parts_names():
         *(f"block/feed_forward/{d}/{w}" for d in DENSE[4:] for w in ("kernel", "bias")),
         *("block/second/norm/gamma", "block/second/norm/beta"),
     ]
+
+
+def test_a_rotation_reaches_the_attention():
+    block = EncoderBlock(MultiHeadAttention(H, 14), PostNorm(LayerNormalization()), FeedForward(F),
+                         PostNorm(LayerNormalization()))  # fmt: skip
+    rotation = RotaryPositions(14)(X)
+    told, plain = to_numpy(block(X, rotation=rotation)), to_numpy(block(X))
+    assert np.abs(told - plain).max() > 1e-3
+    attended = block.attention(X, rotation=rotation)
+    rest = block.attention_residual(X, sublayer=lambda x: attended)
+    assert_near(told, block.feed_forward_residual(rest, sublayer=block.feed_forward), 1e-6)
 
 
 DENSE = ("query", "key", "value", "output", "inner", "outer")

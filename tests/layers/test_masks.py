@@ -32,6 +32,15 @@ def test_the_last_query_stands_at_the_last_key_when_earlier_keys_were_kept():
     assert to_numpy(masks.causal(1, 7)).all()
 
 
+def test_a_band_lets_a_query_see_what_stands_near_it():
+    mask = to_numpy(masks.band(4, 1))
+    assert mask.dtype == bool
+    assert mask.tolist() == [
+        [[[YES, YES, NO, NO], [YES, YES, YES, NO], [NO, YES, YES, YES], [NO, NO, YES, YES]]]
+    ]
+    assert to_numpy(masks.band(5, 4)).all()
+
+
 def test_both_allows_what_two_masks_allow_together():
     padding = masks.padding(np.array([[YES, YES, NO]]))
     both = to_numpy(masks.both(masks.causal(3, 3), padding))
