@@ -26,6 +26,7 @@ ARCHITECTURES = {
     "distilbert": "distilbert",
     "electra": "electra",
     "mobilebert": "mobilebert",
+    "modernbert": "modernbert",
     "roberta": "roberta",
     "xlm-roberta": "roberta",
 }
