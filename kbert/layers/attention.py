@@ -96,11 +96,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self, x, memory=None, attention_mask=None, bias=None, rotation=None, return_scores=False,
         training=None, values=None,
     ):  # fmt: skip
-        if attention_mask is not None and _dtype(attention_mask) != "bool":
-            raise ValueError(
-                f"attention_mask must be boolean, True = may attend; got {_dtype(attention_mask)}. "
-                "Cast it, or pass numbers to be added as `bias`."
-            )
+        masks.check(attention_mask)
         if self.window is not None and (memory is not None or bias is not None):
             what = "another sequence" if memory is not None else "a bias"
             raise ValueError(
@@ -160,7 +156,3 @@ class MultiHeadAttention(keras.layers.Layer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "output_initializer": keras.initializers.serialize(self.output_initializer),
         }
-
-
-def _dtype(tensor):
-    return keras.backend.standardize_dtype(tensor.dtype)

@@ -23,6 +23,7 @@ class EncoderBlock(keras.layers.Layer):
         attention_mask: bool, broadcastable to (B, H, T, T); True = may attend.
         bias: float, broadcastable to (B, H, T, T), added to the scaled products.
         rotation: float (2, T, K), turns queries and keys; see `positions.rotate`.
+        relative: what `RelativePositions` gives, for `DisentangledAttention`.
 
     Returns:
         float (B, T, D).
@@ -41,9 +42,9 @@ class EncoderBlock(keras.layers.Layer):
         for part in PARTS:
             getattr(self, part).build(x_shape)
 
-    def call(self, x, attention_mask=None, bias=None, rotation=None, training=None):
+    def call(self, x, attention_mask=None, bias=None, rotation=None, relative=None, training=None):
         # An attention with positions of its own need not know of these.
-        given = {"bias": bias, "rotation": rotation}
+        given = {"bias": bias, "rotation": rotation, "relative": relative}
         given = {name: tensor for name, tensor in given.items() if tensor is not None}
 
         def attend(x):

@@ -1,6 +1,22 @@
 """Who may attend to whom: boolean masks, True = may attend, broadcastable to (B, H, T, S)."""
 
+import keras
 from keras import ops
+
+
+def check(mask):
+    """An attention mask as it is, if it is one.
+
+    Raises:
+        ValueError: it is not boolean.
+    """
+    dtype = "bool" if mask is None else keras.backend.standardize_dtype(mask.dtype)
+    if dtype != "bool":
+        raise ValueError(
+            f"attention_mask must be boolean, True = may attend; got {dtype}. Cast it, or pass "
+            "numbers to be added as `bias`."
+        )
+    return mask
 
 
 def padding(padding_mask):
