@@ -23,6 +23,7 @@ ARCHITECTURES = {
     "albert": "albert",
     "bert": "bert",
     "camembert": "roberta",
+    "deberta-v2": "deberta",
     "distilbert": "distilbert",
     "electra": "electra",
     "mobilebert": "mobilebert",
@@ -201,7 +202,9 @@ def _architecture(folder: Path, settings: dict) -> ModuleType:
         raise InputError(
             f"{folder / CONFIG}: model_type is {model_type!r}; this version knows {known}."
         )
-    return import_module(f"kbert.models.{ARCHITECTURES[model_type]}")
+    architecture = import_module(f"kbert.models.{ARCHITECTURES[model_type]}")
+    # Where one architecture's files have several forms, the settings tell which.
+    return architecture.variant(settings) if hasattr(architecture, "variant") else architecture
 
 
 def assign(encoder, tensors: Mapping[str, np.ndarray], architecture: ModuleType, folder) -> None:
@@ -235,7 +238,8 @@ def assign(encoder, tensors: Mapping[str, np.ndarray], architecture: ModuleType,
             for name, path in found.tied.items()
             if path in held and not np.array_equal(others[name], held[path])
         }
-    unknown |= matched.arrays.keys() - {variable.path for variable in encoder.weights}
+    spare = {row.ours for row in architecture.NAMES if row.spare}
+    unknown |= matched.arrays.keys() - {variable.path for variable in encoder.weights} - spare
     missing, misshapen = names.differences(encoder.weights, matched.arrays)
     if unknown or missing or misshapen or untied:
         raise InputError(_misfit(folder, unknown, missing, misshapen, untied))

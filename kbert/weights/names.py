@@ -29,6 +29,7 @@ class Row:
         head: whether the tensor belongs to a head, so that it carries no architecture prefix.
         tied_to: our variable path that `theirs` repeats (a decoder's weight, tied to the
             embedding); read to be compared, never written. `ours` is None then.
+        spare: whether a file may hold the tensor though the model does without.
     """
 
     ours: str | tuple[str, ...] | None
@@ -37,6 +38,7 @@ class Row:
     aliases: tuple[str, ...] = ()
     head: bool = False
     tied_to: str | None = None
+    spare: bool = False
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from harness import run
 import kbert
 from kbert import checkpoint
 from kbert.inputs.packer import Packer
-from kbert.models import albert, bert, distilbert, roberta
+from kbert.models import albert, bert, deberta, distilbert, roberta
 from kbert.weights import names, safetensors
 
 PAIRS = [("a cab", "b"), ("abba", "cab cab a cab"), ("", "c")]
@@ -29,14 +29,20 @@ SIZES = {
 OWN_SIZES = {
     "albert": {"embedding_size": 7},
     "camembert": {"type_vocab_size": 1},
+    "deberta-v2": {
+        "relative_attention": True, "pos_att_type": "p2c|c2p", "position_buckets": 6,
+        "norm_rel_ebd": "layer_norm", "share_att_key": True, "position_biased_input": False,
+        "conv_kernel_size": 3, "conv_act": "gelu",
+    },
     "distilbert": {"hidden_dim": 23},
     "roberta": {"type_vocab_size": 1},
     "xlm-roberta": {"type_vocab_size": 1},
-}
+}  # fmt: skip
 FILES = {
     "albert": albert,
     "bert": bert,
     "camembert": roberta,
+    "deberta-v2": deberta,
     "distilbert": distilbert,
     "roberta": roberta,
     "xlm-roberta": roberta,
@@ -58,6 +64,9 @@ def their_tokenizer(model_type):
         return transformers.BertTokenizer(vocab={word: i for i, word in enumerate(words)})
     if model_type == "albert":
         return transformers.AlbertTokenizer(scored(["<pad>", "<unk>", cls, sep, mask]))
+    if model_type == "deberta-v2":
+        vocab = [(token, 0.0) for token in (pad, cls, "[SEP]", unk)]
+        return transformers.DebertaV2Tokenizer([*vocab, *scored([])[:V], (mask, 0.0)])
     if model_type == "roberta":
         merges = [("c", "a"), ("ca", "b"), ("Ġ", "cab")]
         vocab = {**{token: i for i, token in enumerate(tokens)}, **LETTERS}
@@ -111,6 +120,27 @@ def test_a_folder_goes_from_transformers_to_kbert_and_back(model_type, head, tmp
     assert report["missing_keys"] == left
     was, now = theirs.config.to_dict(), opened.config.to_dict()
     assert {key for key in was if was[key] != now[key]} <= {"_name_or_path", "dtype"}
+
+
+def test_the_newer_form_of_debertas_masked_lm_head_goes_back_as_it_came(tmp_path):
+    """`legacy: false`, which published files need to fill masks."""
+    import transformers
+
+    config = their_model("deberta-v2", None).config
+    config.legacy = False
+    theirs = transformers.DebertaV2ForMaskedLM(config)
+    theirs.save_pretrained(tmp_path / "theirs")
+    their_tokenizer("deberta-v2").save_pretrained(tmp_path / "theirs")
+    loaded = kbert.load(tmp_path / "theirs", dtype="float32")
+    settings = {**loaded.settings, "kbert": {"head": "MaskedLM"}}
+    model = with_head(loaded.encoder, "MaskedLM")
+    checkpoint.save(tmp_path / "ours", model, settings, loaded.tokenizer)
+    before, after = (
+        safetensors.read(safetensors.weight_files(tmp_path / name)) for name in ("theirs", "ours")
+    )
+    assert after.keys() == before.keys()
+    for name, array in after.items():
+        np.testing.assert_array_equal(array, before[name], name)
 
 
 def with_head(encoder, head):

@@ -1,7 +1,7 @@
 """The lectures' table of sizes, and the other published ones: every model built and counted.
 
 A model is built whole, by the functions that everyone calls, but its variables get no values: the
-largest has 560 million. What is counted is compared with transformers' class of the same parts, to
+largest has 1.56 billion. What is counted is compared with transformers' class of the same parts, to
 the parameter, and with the figure that was published.
 """
 
@@ -14,7 +14,7 @@ from keras import ops
 from kbert.heads.masked_lm import masked_lm
 from kbert.heads.next_sentence import next_sentence
 from kbert.heads.pooling import pooled
-from kbert.models import albert, bert, distilbert, roberta
+from kbert.models import albert, bert, deberta, distilbert, roberta
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,14 @@ PAPERS = {
     "DistilBERT cased": Size(distilbert, distilbert.DISTILBERT_BASE_CASED, B, 65, 6, 768, 12),
     "ALBERT xlarge": Size(albert, albert.ALBERT_XLARGE, P, 60, 24, 2048, 16),
     "ALBERT xxlarge": Size(albert, albert.ALBERT_XXLARGE, P, 235, 12, 4096, 64),
+    # Of v3 Microsoft's model cards give the token embedding and the rest apart.
+    "DeBERTa-v3 xsmall": Size(deberta, deberta.DEBERTA_V3_XSMALL, B, 22 + 48, 12, 384, 6),
+    "DeBERTa-v3 small": Size(deberta, deberta.DEBERTA_V3_SMALL, B, 44 + 98, 6, 768, 12),
+    "DeBERTa-v3 base": Size(deberta, deberta.DEBERTA_V3_BASE, B, 86 + 98, 12, 768, 12),
+    "DeBERTa-v3 large": Size(deberta, deberta.DEBERTA_V3_LARGE, B, 304 + 131, 24, 1024, 16),
+    "mDeBERTa-v3 base": Size(deberta, deberta.MDEBERTA_V3_BASE, B, 86 + 190, 12, 768, 12),
+    "DeBERTa-v2 xlarge": Size(deberta, deberta.DEBERTA_V2_XLARGE, B, 900, 24, 1536, 24),
+    "DeBERTa-v2 xxlarge": Size(deberta, deberta.DEBERTA_V2_XXLARGE, B, 1500, 48, 1536, 24),
 }
 SIZES = {**LECTURES, **PAPERS}
 # Where a figure is more than 1% off what it names: by how much in %, and why.
@@ -72,6 +80,8 @@ OFF = {
     "ALBERT xlarge": (-1.6, "the paper rounds 59.0 to 60"),
     "ALBERT xxlarge": (-5.0, "the paper prints 235; transformers too counts 223, with all heads"),
     "XLM-R base": (3.0, "the paper prints 270; transformers too counts 278"),
+    "DeBERTa-v2 xlarge": (-1.7, "Microsoft rounds 885 to 900"),
+    "DeBERTa-v2 xxlarge": (4.3, "Microsoft cuts 1.56 billion to 1.5"),
     "XLM-R large": (1.8, "the paper prints 550; transformers too counts 560"),
 }
 
@@ -81,7 +91,7 @@ def build(size):
     with keras.StatelessScope(initialize_variables=False):
         encoder = size.file.encoder(size.config, "float32")
         outputs = [encoder.output["sequence"]]
-        if size.parts == B and size.file is not distilbert:
+        if size.parts == B and size.file not in (distilbert, deberta):
             outputs.append(pooled(encoder, "pooler"))
         if size.parts == P:
             outputs.append(next_sentence(encoder).output)
