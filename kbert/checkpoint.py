@@ -131,7 +131,11 @@ def tensors_of(
         architecture: its file of models/.
         head: a name of the architecture's HEADS. Of another, or None, the encoder goes under the
             bare model's names, and the head's weights, if there are any, under kbert's own.
+
+    Raises:
+        InputError: the model was handed positions that `config.json` has no words for.
     """
+    _check_positions(model, architecture)
     published = architecture.HEADS.get(head)
     rows = (*architecture.NAMES, *(published or ()))
     arrays, ours = names.take(model.weights), {}
@@ -141,6 +145,20 @@ def tensors_of(
         arrays = {path: array for path, array in arrays.items() if known(path)}
     prefix = "" if published is None else architecture.PREFIX
     return {**names.to_checkpoint(arrays, rows, prefix), **ours}
+
+
+def _check_positions(model, architecture):
+    known = names.known(architecture.NAMES)
+    for layer in model.layers:
+        # Who says how it tells positions, and is not the architecture's own.
+        if hasattr(layer, "gives") and layer.name not in getattr(architecture, "POSITIONS", ()):
+            if layer.weights and all(known(weight.path) for weight in layer.weights):
+                continue
+            raise InputError(
+                f"This model's positions are {type(layer).__name__} ({layer.name!r}), which "
+                f"{CONFIG} of {architecture.__name__} has no words for: opened again it would "
+                "be another model. Keep it with model.save('….keras')."
+            )
 
 
 def find_folder(path: str | os.PathLike, revision: str | None = None) -> Path:

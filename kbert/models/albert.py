@@ -22,7 +22,7 @@ from kbert.layers.encoder import EncoderBlock
 from kbert.layers.feed_forward import FeedForward
 from kbert.layers.head_parts import HeadParts
 from kbert.layers.normalization import LayerNormalization
-from kbert.layers.positions import LearnedPositions
+from kbert.layers.positions import LearnedPositions, placed
 from kbert.layers.residual import PostNorm
 from kbert.weights import names
 
@@ -55,12 +55,14 @@ ALBERT_XLARGE = AlbertConfig(num_layers=24, width=2048, num_heads=16, inner_widt
 ALBERT_XXLARGE = AlbertConfig(width=4096, num_heads=64, inner_width=16384)
 
 
-def albert(config: AlbertConfig, dtype=None) -> keras.Model:
+def albert(config: AlbertConfig, dtype=None, positions=None) -> keras.Model:
     """ALBERT's encoder.
 
     Args:
         config: the sizes.
         dtype: a Keras dtype policy, "float32" or "mixed_bfloat16"; default Keras's own.
+        positions: a layer of `layers.positions` or `layers.position_biases` in place of the
+            learned positions; config.json cannot say so, and `checkpoint.save` refuses.
 
     Returns:
         A functional model: `token_ids` int (B, T), `segment_ids` int (B, T), `padding_mask` bool
@@ -75,7 +77,7 @@ def albert(config: AlbertConfig, dtype=None) -> keras.Model:
         config.vocab_size, config.embedding_width, embeddings_initializer=initializer(),
         dtype=dtype, name="token_embedding",
     )  # fmt: skip
-    position_embedding = LearnedPositions(
+    positions = positions or LearnedPositions(
         config.max_length, initializer(), dtype=dtype, name="position_embedding"
     )
     segment_embedding = keras.layers.Embedding(
@@ -100,13 +102,13 @@ def albert(config: AlbertConfig, dtype=None) -> keras.Model:
     segment_ids = keras.Input((None,), dtype="int32", name="segment_ids")
     padding_mask = keras.Input((None,), dtype="bool", name="padding_mask")
     tokens = token_embedding(token_ids)  # (B, T, E)
-    x = tokens + segment_embedding(segment_ids) + position_embedding(tokens)
+    x, given = placed(tokens + segment_embedding(segment_ids), positions)
     x = embedding_projection(embedding_dropout(embedding_norm(x)))  # (B, T, D)
     mask = masks.padding(padding_mask)  # (B, 1, 1, T)
     for layer in range(config.num_layers):
         # Divided as in transformers, so that a layer falls to the same group at odd numbers too.
         for block in groups[int(layer / (config.num_layers / config.num_groups))]:
-            x = block(x, attention_mask=mask)
+            x = block(x, attention_mask=mask, **given)
     inputs = {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": padding_mask}
     model = keras.Model(inputs, {"sequence": x}, name="albert")
     model.head_parts = head_parts(config)

@@ -19,7 +19,7 @@ from kbert.layers.encoder import EncoderBlock
 from kbert.layers.feed_forward import FeedForward
 from kbert.layers.head_parts import HeadParts
 from kbert.layers.normalization import LayerNormalization
-from kbert.layers.positions import LearnedPositions
+from kbert.layers.positions import LearnedPositions, placed
 from kbert.layers.residual import PostNorm
 from kbert.weights import names
 
@@ -50,12 +50,14 @@ BERT_MINI = BertConfig(num_layers=4, width=256, num_heads=4, inner_width=1024)
 TINY_BERT = BertConfig(num_layers=4, width=312, num_heads=12, inner_width=1200)
 
 
-def bert(config: BertConfig, dtype=None) -> keras.Model:
+def bert(config: BertConfig, dtype=None, positions=None) -> keras.Model:
     """BERT's encoder.
 
     Args:
         config: the sizes.
         dtype: a Keras dtype policy, "float32" or "mixed_bfloat16"; default Keras's own.
+        positions: a layer of `layers.positions` or `layers.position_biases` in place of the
+            learned positions; config.json cannot say so, and `checkpoint.save` refuses.
 
     Returns:
         A functional model: `token_ids` int (B, T), `segment_ids` int (B, T), `padding_mask` bool
@@ -76,7 +78,7 @@ def bert(config: BertConfig, dtype=None) -> keras.Model:
         config.vocab_size, config.width, embeddings_initializer=initializer(), dtype=dtype,
         name="token_embedding",
     )  # fmt: skip
-    position_embedding = LearnedPositions(
+    positions = positions or LearnedPositions(
         config.max_length, initializer(), dtype=dtype, name="position_embedding"
     )
     segment_embedding = keras.layers.Embedding(
@@ -108,11 +110,11 @@ def bert(config: BertConfig, dtype=None) -> keras.Model:
     segment_ids = keras.Input((None,), dtype="int32", name="segment_ids")
     padding_mask = keras.Input((None,), dtype="bool", name="padding_mask")
     tokens = token_embedding(token_ids)  # (B, T, D)
-    x = tokens + segment_embedding(segment_ids) + position_embedding(tokens)
+    x, given = placed(tokens + segment_embedding(segment_ids), positions)
     x = embedding_dropout(embedding_norm(x))
     mask = masks.padding(padding_mask)  # (B, 1, 1, T)
     for block in blocks:
-        x = block(x, attention_mask=mask)
+        x = block(x, attention_mask=mask, **given)
     inputs = {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": padding_mask}
     model = keras.Model(inputs, {"sequence": x}, name="bert")
     model.head_parts = head_parts(config)

@@ -19,7 +19,7 @@ from kbert.layers.encoder import EncoderBlock
 from kbert.layers.feed_forward import FeedForward
 from kbert.layers.head_parts import HeadParts
 from kbert.layers.normalization import LayerNormalization
-from kbert.layers.positions import LearnedPositions, sinusoidal
+from kbert.layers.positions import LearnedPositions, placed, sinusoidal
 from kbert.layers.residual import PostNorm
 from kbert.weights import names
 
@@ -49,12 +49,14 @@ DISTILBERT_BASE_CASED = DistilBertConfig(vocab_size=28996)
 DISTILBERT_BASE_MULTILINGUAL_CASED = DistilBertConfig(vocab_size=119547)
 
 
-def distilbert(config: DistilBertConfig, dtype=None) -> keras.Model:
+def distilbert(config: DistilBertConfig, dtype=None, positions=None) -> keras.Model:
     """DistilBERT's encoder.
 
     Args:
         config: the sizes.
         dtype: a Keras dtype policy, "float32" or "mixed_bfloat16"; default Keras's own.
+        positions: a layer of `layers.positions` or `layers.position_biases` in place of the
+            learned positions; config.json cannot say so, and `checkpoint.save` refuses.
 
     Returns:
         A functional model: `token_ids` int (B, T), `padding_mask` bool (B, T), True = a real token
@@ -72,7 +74,7 @@ def distilbert(config: DistilBertConfig, dtype=None) -> keras.Model:
         config.vocab_size, config.width, embeddings_initializer=initializer(), dtype=dtype,
         name="token_embedding",
     )  # fmt: skip
-    position_embedding = LearnedPositions(
+    positions = positions or LearnedPositions(
         config.max_length, sinusoidal if config.sinusoidal_start else initializer(),
         dtype=dtype, name="position_embedding",
     )  # fmt: skip
@@ -100,10 +102,11 @@ def distilbert(config: DistilBertConfig, dtype=None) -> keras.Model:
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")
     padding_mask = keras.Input((None,), dtype="bool", name="padding_mask")
     tokens = token_embedding(token_ids)  # (B, T, D)
-    x = embedding_dropout(embedding_norm(tokens + position_embedding(tokens)))
+    x, given = placed(tokens, positions)
+    x = embedding_dropout(embedding_norm(x))
     mask = masks.padding(padding_mask)  # (B, 1, 1, T)
     for block in blocks:
-        x = block(x, attention_mask=mask)
+        x = block(x, attention_mask=mask, **given)
     inputs = {"token_ids": token_ids, "padding_mask": padding_mask}
     model = keras.Model(inputs, {"sequence": x}, name="distilbert")
     model.head_parts = head_parts(config)

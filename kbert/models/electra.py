@@ -21,7 +21,7 @@ from kbert.layers.encoder import EncoderBlock
 from kbert.layers.feed_forward import FeedForward
 from kbert.layers.head_parts import HeadParts
 from kbert.layers.normalization import LayerNormalization
-from kbert.layers.positions import LearnedPositions
+from kbert.layers.positions import LearnedPositions, placed
 from kbert.layers.residual import PostNorm
 from kbert.weights import names
 
@@ -57,12 +57,14 @@ ELECTRA_BASE_GENERATOR = ElectraConfig(embedding_width=768)
 ELECTRA_LARGE_GENERATOR = ElectraConfig(num_layers=24, embedding_width=1024)
 
 
-def electra(config: ElectraConfig, dtype=None) -> keras.Model:
+def electra(config: ElectraConfig, dtype=None, positions=None) -> keras.Model:
     """ELECTRA's encoder: that of a generator or of a discriminator.
 
     Args:
         config: the sizes.
         dtype: a Keras dtype policy, "float32" or "mixed_bfloat16"; default Keras's own.
+        positions: a layer of `layers.positions` or `layers.position_biases` in place of the
+            learned positions; config.json cannot say so, and `checkpoint.save` refuses.
 
     Returns:
         A functional model: `token_ids` int (B, T), `segment_ids` int (B, T), `padding_mask` bool
@@ -77,7 +79,7 @@ def electra(config: ElectraConfig, dtype=None) -> keras.Model:
         config.vocab_size, config.embedding_width, embeddings_initializer=initializer(),
         dtype=dtype, name="token_embedding",
     )  # fmt: skip
-    position_embedding = LearnedPositions(
+    positions = positions or LearnedPositions(
         config.max_length, initializer(), dtype=dtype, name="position_embedding"
     )
     segment_embedding = keras.layers.Embedding(
@@ -96,13 +98,13 @@ def electra(config: ElectraConfig, dtype=None) -> keras.Model:
     segment_ids = keras.Input((None,), dtype="int32", name="segment_ids")
     padding_mask = keras.Input((None,), dtype="bool", name="padding_mask")
     tokens = token_embedding(token_ids)  # (B, T, E)
-    x = tokens + segment_embedding(segment_ids) + position_embedding(tokens)
+    x, given = placed(tokens + segment_embedding(segment_ids), positions)
     x = embedding_dropout(embedding_norm(x))
     if config.embedding_width != config.width:
         x = embedding_projection(x)  # (B, T, D)
     mask = masks.padding(padding_mask)  # (B, 1, 1, T)
     for block in blocks:
-        x = block(x, attention_mask=mask)
+        x = block(x, attention_mask=mask, **given)
     inputs = {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": padding_mask}
     model = keras.Model(inputs, {"sequence": x}, name="electra")
     model.head_parts = head_parts(config)

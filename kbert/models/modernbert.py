@@ -152,6 +152,7 @@ def _block(config, i, dtype):
 PREFIX = "model."
 STEM = "ModernBert"  # of the names of its classes: ModernBertModel, ModernBertForMaskedLM
 BLOCK, LAYER = "block_{i}", "layers.{i}"
+POSITIONS = ("global_positions", "local_positions")  # layers that config.json tells of
 
 
 def _kernel(ours, theirs, **where):

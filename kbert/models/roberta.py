@@ -29,7 +29,7 @@ from kbert.layers.encoder import EncoderBlock
 from kbert.layers.feed_forward import FeedForward
 from kbert.layers.head_parts import HeadParts
 from kbert.layers.normalization import LayerNormalization
-from kbert.layers.positions import LearnedPositions
+from kbert.layers.positions import LearnedPositions, placed
 from kbert.layers.residual import PostNorm
 from kbert.weights import names
 
@@ -62,12 +62,14 @@ XLM_ROBERTA_LARGE = RobertaConfig(250002, 24, 1024, 16, 4096, model_type="xlm-ro
 CAMEMBERT_BASE = RobertaConfig(vocab_size=32005, model_type="camembert")
 
 
-def roberta(config: RobertaConfig, dtype=None) -> keras.Model:
+def roberta(config: RobertaConfig, dtype=None, positions=None) -> keras.Model:
     """RoBERTa's encoder.
 
     Args:
         config: the sizes.
         dtype: a Keras dtype policy, "float32" or "mixed_bfloat16"; default Keras's own.
+        positions: a layer of `layers.positions` or `layers.position_biases` in place of the
+            learned positions; config.json cannot say so, and `checkpoint.save` refuses.
 
     Returns:
         A functional model: `token_ids` int (B, T), `padding_mask` bool (B, T), True = a real token
@@ -88,7 +90,7 @@ def roberta(config: RobertaConfig, dtype=None) -> keras.Model:
         config.vocab_size, config.width, embeddings_initializer=initializer(), dtype=dtype,
         name="token_embedding",
     )  # fmt: skip
-    position_embedding = LearnedPositions(
+    positions = positions or LearnedPositions(
         config.max_length, initializer(), config.pad_id + 1, dtype=dtype, name="position_embedding"
     )
     segment_embedding = keras.layers.Embedding(
@@ -120,11 +122,11 @@ def roberta(config: RobertaConfig, dtype=None) -> keras.Model:
     padding_mask = keras.Input((None,), dtype="bool", name="padding_mask")
     tokens = token_embedding(token_ids)  # (B, T, D)
     segment = segment_embedding(ops.zeros_like(token_ids[:, :1]))  # (B, 1, D), all alike
-    x = tokens + segment + position_embedding(tokens)
+    x, given = placed(tokens + segment, positions)
     x = embedding_dropout(embedding_norm(x))
     mask = masks.padding(padding_mask)  # (B, 1, 1, T)
     for block in blocks:
-        x = block(x, attention_mask=mask)
+        x = block(x, attention_mask=mask, **given)
     inputs = {"token_ids": token_ids, "padding_mask": padding_mask}
     model = keras.Model(inputs, {"sequence": x}, name="roberta")
     model.head_parts = head_parts(config)
