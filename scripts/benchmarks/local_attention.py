@@ -30,8 +30,8 @@ def report(measured) -> str:
     return (
         f"{table(head, rows)}\n\n"
         f"One text, {H} heads of {K}, {WINDOW} tokens to either side, float32; compiled as each "
-        "backend does it. The last column stays as the text grows: the cost is the window's times "
-        "the length."
+        "backend does it. The last column stays where the cost is the window's times the length. "
+        "(JAX's products of many small matrices slow down with their number on a CPU.)"
     )
 
 
