@@ -2,18 +2,20 @@
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kbert.errors import InputError
+from kbert.hub import find_folder
 from kbert.text.tokenizer import Tokenizer
-from kbert.weights import names, safetensors
+from kbert.weights import foreign, formats, names, safetensors, torch_pickle
 
 if TYPE_CHECKING:
     import keras
@@ -32,7 +34,6 @@ ARCHITECTURES = {
     "xlm-roberta": "roberta",
 }
 CONFIG = "config.json"
-HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model"]
 
 
 @dataclass
@@ -54,13 +55,38 @@ class Checkpoint:
     settings: dict
 
 
+@dataclass
+class Contents:
+    """What a folder holds, before a model is made of it, in Hugging Face's terms.
+
+    Attributes:
+        settings: `config.json`.
+        tokenizer: text → token ids.
+        tensors: reads the weights, Hugging Face's tensor name → array.
+        model_files: file name → contents of SentencePiece's *.model, which tokenizer.json repeats.
+        left_out: names in the folder that are known and no weights of the model.
+        notes: sentences on what is not the same in the format the folder is in.
+    """
+
+    settings: dict
+    tokenizer: Tokenizer
+    tensors: Callable[[], dict[str, np.ndarray]]
+    model_files: dict[str, bytes] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
 def load(
     path: str | os.PathLike,
     dtype: str | None = None,
     dropout: float | None = None,
     revision: str | None = None,
+    allow_pickle: bool = False,
 ) -> Checkpoint:
     """Load a checkpoint folder, or a model of the Hugging Face hub.
+
+    A folder may also be one of Google's BERT (bert_config.json, bert_model.ckpt) or a preset of
+    keras-hub.
 
     Args:
         path: a folder, or a hub name ("bert-base-uncased", "org/name").
@@ -69,6 +95,8 @@ def load(
         dropout: probability of dropping a value, everywhere in the encoder; default what the
             checkpoint's config says.
         revision: of the hub's model.
+        allow_pickle: whether `pytorch_model.bin` is read, through PyTorch's weights_only reader,
+            if there is one.
 
     Returns:
         A `Checkpoint`.
@@ -77,10 +105,42 @@ def load(
         InputError: the folder lacks config, weights or vocabulary; the model type is unknown; the
             weights do not fit, with all unknown, missing and misshapen tensors in one list.
     """
-    folder = find_folder(path, revision)
+    folder = find_folder(path, revision, allow_pickle)
+    return build(folder, read(folder, allow_pickle), dtype, dropout)
+
+
+def read(folder: Path, allow_pickle: bool = False) -> Contents:
+    """What a folder of any format holds.
+
+    Raises:
+        InputError: a file is missing or broken; the model type is unknown.
+    """
+    if found := formats.read(folder):
+        architecture = architecture_of(folder, found.settings)
+        head = foreign.head_of(found.arrays)
+        tensors = foreign.to_hugging_face(found.arrays, architecture, head)
+        settings = {**found.settings, "architectures": [class_name(found.settings, head)]}
+        tokenizer = _staged_tokenizer(folder, found.tokenizer_files)
+        files = {n: data for n, data in found.tokenizer_files.items() if n.endswith(".model")}
+        return Contents(settings, tokenizer, lambda: tensors, files, found.left_out, found.notes)
     settings = read_settings(folder)
-    architecture = _architecture(folder, settings)
-    tokenizer = Tokenizer.from_folder(folder)
+    architecture_of(folder, settings)
+
+    def tensors():
+        if allow_pickle and (files := torch_pickle.weight_files(folder)):
+            return torch_pickle.read(files)
+        return safetensors.read(safetensors.weight_files(folder))
+
+    files = {file.name: file.read_bytes() for file in folder.glob("*.model")}
+    return Contents(settings, Tokenizer.from_folder(folder), tensors, files)
+
+
+def build(
+    folder: Path, contents: Contents, dtype: str | None = None, dropout: float | None = None
+) -> Checkpoint:
+    """The encoder of a folder's contents; arguments and errors as of `load`."""
+    settings, tokenizer = contents.settings, contents.tokenizer
+    architecture = architecture_of(folder, settings)
     try:
         config = architecture.config_from_hugging_face(settings)
     except (ValueError, TypeError) as error:
@@ -92,7 +152,7 @@ def load(
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, but {CONFIG} gives "
             f"the model vocab_size {config.vocab_size}. They belong to different checkpoints."
         )
-    tensors = safetensors.read(safetensors.weight_files(folder))
+    tensors = contents.tensors()
     encoder = architecture.encoder(config, dtype)
     assign(encoder, tensors, architecture, folder)
     tokenizer.with_segments = "segment_ids" in encoder.input
@@ -110,15 +170,12 @@ def save(folder: str | os.PathLike, model: "keras.Model", settings: dict, tokeni
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    architecture = _architecture(folder, settings)
+    architecture = architecture_of(folder, settings)
     head = settings.get("kbert", {}).get("head")
     tensors = tensors_of(model, architecture, head)
     safetensors.write(folder / safetensors.WEIGHTS, tensors)
     tokenizer.save(folder)
-    stem = architecture.STEM
-    stem = stem(settings) if callable(stem) else stem
-    name = f"{stem}For{head}" if head in architecture.HEADS else f"{stem}Model"
-    write_json(folder / CONFIG, {**settings, "architectures": [name]})
+    write_json(folder / CONFIG, {**settings, "architectures": [class_name(settings, head)]})
 
 
 def tensors_of(
@@ -161,32 +218,6 @@ def _check_positions(model, architecture):
             )
 
 
-def find_folder(path: str | os.PathLike, revision: str | None = None) -> Path:
-    """The local folder of a path or hub name; a hub's model is fetched into the hub's cache.
-
-    Raises:
-        InputError: there is no such folder and the hub cannot be reached or has no such model.
-    """
-    folder = Path(path)
-    if folder.is_dir():
-        return folder
-    name = os.fspath(path)
-    if folder.exists():
-        raise InputError(f"{name}: expected a checkpoint folder, it is a file.")
-    if name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise InputError(f"{name}: no such folder.")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
-    except Exception as error:
-        raise InputError(
-            f"{name}: no such folder, and as a name on the Hugging Face hub it could not be "
-            f"fetched ({type(error).__name__}). Give the path of a checkpoint folder, or check "
-            "the name and the network."
-        ) from error
-
-
 def read_settings(folder: Path) -> dict:
     """`config.json` of a checkpoint folder.
 
@@ -213,7 +244,7 @@ def write_json(file: Path, content) -> None:
     os.replace(beside, file)
 
 
-def _architecture(folder: Path, settings: dict) -> ModuleType:
+def architecture_of(folder: Path, settings: dict) -> ModuleType:
     model_type = settings.get("model_type")
     if model_type not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
@@ -223,6 +254,25 @@ def _architecture(folder: Path, settings: dict) -> ModuleType:
     architecture = import_module(f"kbert.models.{ARCHITECTURES[model_type]}")
     # Where one architecture's files have several forms, the settings tell which.
     return architecture.variant(settings) if hasattr(architecture, "variant") else architecture
+
+
+def class_name(settings: dict, head: str | None) -> str:
+    """What transformers calls the model with a head, or the bare one where it has no such head."""
+    architecture = architecture_of(Path(), settings)
+    stem = architecture.STEM
+    stem = stem(settings) if callable(stem) else stem
+    return f"{stem}For{head}" if head in architecture.HEADS else f"{stem}Model"
+
+
+def _staged_tokenizer(folder: Path, files: Mapping[str, bytes]) -> Tokenizer:
+    """The tokenizer of files that another format keeps under other names."""
+    with TemporaryDirectory() as staged:
+        for name, content in files.items():
+            (Path(staged) / name).write_bytes(content)
+        try:
+            return Tokenizer.from_folder(staged)
+        except InputError as error:
+            raise InputError(str(error).replace(staged, str(folder))) from error
 
 
 def assign(encoder, tensors: Mapping[str, np.ndarray], architecture: ModuleType, folder) -> None:

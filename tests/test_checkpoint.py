@@ -10,7 +10,7 @@ import tiny
 from harness import to_numpy
 
 import kbert
-from kbert import checkpoint
+from kbert import hub
 from kbert.training.finetune import load_predictor
 from kbert.weights import safetensors
 
@@ -266,8 +266,8 @@ def test_a_hub_name_is_fetched_without_pickles(tiny_dir, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert kbert.load("somebody/bert", revision="v2").config.width == 35
-    assert asked == [("somebody/bert", "v2", checkpoint.HUB_FILES)]
-    assert not any("bin" in pattern for pattern in checkpoint.HUB_FILES)
+    assert asked == [("somebody/bert", "v2", hub.HUB_FILES)]
+    assert not any("bin" in pattern for pattern in hub.HUB_FILES)
 
 
 def test_a_path_that_is_not_there_is_refused(tmp_path):

@@ -17,7 +17,8 @@ BELOW = {
     "weights": (),
     "models": ("layers", "weights"),
     "heads": ("layers",),
-    "checkpoint": ("text", "models", "weights"),
+    "hub": (),
+    "checkpoint": ("text", "models", "weights", "hub"),
     "inference": ("inputs",),
     "tasks": ("inputs", "heads", "weights"),
     "loading": ("tasks", "checkpoint"),
@@ -26,7 +27,8 @@ BELOW = {
     "export": ("tasks", "checkpoint", "inference", "loading"),
     "serving": ("export",),
     "datasets": ("inputs",),
-    "cli": ("training", "explain", "serving", "datasets"),
+    "convert": ("checkpoint", "heads"),
+    "cli": ("convert", "training", "explain", "serving", "datasets"),
 }
 BACKENDS = {"tensorflow", "tensorflow_text", "jax", "torch"}
 KERNELS = "kbert/layers/kernels.py"

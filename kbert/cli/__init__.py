@@ -8,7 +8,7 @@ import click
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
 from kbert import __version__  # noqa: E402
-from kbert.cli import finetune, runs, tokenizer  # noqa: E402
+from kbert.cli import convert, finetune, runs, tokenizer  # noqa: E402
 from kbert.errors import InputError  # noqa: E402
 
 SETTINGS = {
@@ -36,11 +36,19 @@ def cli():
       kbert tokenizer learn --output vocabulary corpus.txt
       kbert tokenizer show vocabulary "a text"
 
+    \b
+    Checkpoints of Hugging Face, Google and keras-hub, each into the others:
+      kbert convert uncased_L-12_H-768_A-12 bert --to hugging-face
+
     The backend is Keras's: set KERAS_BACKEND to tensorflow (default), jax or torch.
     """
 
 
-for command in (finetune.finetune, runs.evaluate, runs.predict, runs.export, tokenizer.tokenizer):
+COMMANDS = (
+    finetune.finetune, runs.evaluate, runs.predict, runs.export, tokenizer.tokenizer,
+    convert.convert,
+)  # fmt: skip
+for command in COMMANDS:
     cli.add_command(command)
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import numpy as np
 
 from kbert.errors import InputError
+from kbert.weights import names
 from kbert.weights.names import Row
 
 # The first word of a head's variable paths → the head. A pooler alone is no head.
@@ -59,6 +61,26 @@ def head_of(paths: Iterable[str]) -> str | None:
     if len(heads) > 1:
         raise InputError(f"expected the weights of one head, came those of {sorted(heads)}.")
     return heads.pop() if heads else None
+
+
+def to_hugging_face(
+    arrays: Mapping[str, np.ndarray], architecture: ModuleType, head: str | None
+) -> dict[str, np.ndarray]:
+    """Hugging Face's tensor name → array.
+
+    Args:
+        arrays: our variable path → array.
+        architecture: its file of models/.
+        head: a name of its HEADS, or None for a bare encoder, which may have a pooler.
+    """
+    rows = (*architecture.NAMES, *architecture.HEADS.get(head, ()), *bare_rows(architecture))
+    prefix = architecture.PREFIX if head in architecture.HEADS else ""
+    return names.to_checkpoint(arrays, rows, prefix)
+
+
+def bare_rows(architecture: ModuleType) -> list[Row]:
+    """Rows of what a head takes of transformers' bare model: the pooler, where there is one."""
+    return [row for rows in architecture.HEADS.values() for row in rows if not row.head]
 
 
 def refuse(place: str, arrays: Mapping[str, np.ndarray], unknown: Iterable[str]) -> None:

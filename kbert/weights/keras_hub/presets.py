@@ -64,6 +64,7 @@ def read(folder: Path) -> Foreign:
         sizes = {"model_type", *kind.arguments.values(), *kind.more}
         found.settings |= {key: value for key, value in beyond.items() if key not in sizes}
     found.tokenizer_files = tokenizers.read(folder, _kind(backbone))
+    found.notes += [tokenizers.ALBERTS_CASE] if _kind(backbone).stem == "Albert" else []
     return found
 
 

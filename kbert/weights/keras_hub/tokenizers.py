@@ -11,6 +11,10 @@ CONFIG, ASSETS = "tokenizer.json", "assets/tokenizer"
 WORD_PIECE = ("Bert", "DistilBert", "Electra")
 # keras-hub's SentencePiece file is vocabulary.spm; Hugging Face's is called after the model.
 SENTENCE_PIECE = {"Albert": "spiece.model", "XLMRoberta": "sentencepiece.bpe.model"}
+ALBERTS_CASE = (
+    "keras-hub's ALBERT takes texts as they are; transformers and kbert put them in lower case and "
+    "take their accents away first."
+)
 
 
 def read(folder: Path, kind: Kind) -> dict[str, bytes]:
@@ -67,7 +71,7 @@ def _settings(kind: Kind, files, config):
         protos = [data for name, data in sorted(files.items()) if name.endswith(".model")]
         if not protos:
             return None, ["keras-hub needs the SentencePiece file *.model, and there is none."]
-        return {"proto": protos[0]}, []
+        return {"proto": protos[0]}, [ALBERTS_CASE] if kind.stem == "Albert" else []
     if kind.stem not in WORD_PIECE:
         if "vocab.json" not in files or "merges.txt" not in files:
             return None, ["keras-hub needs vocab.json and merges.txt of bytes."]
