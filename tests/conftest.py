@@ -9,9 +9,10 @@ import pytest
 # machine that is busy forty times the time of the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The text side knows no backend: once is enough.
+# The text side knows no backend, and other people's weight files neither: once is enough.
 is_first = os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow"
-collect_ignore = [] if is_first else ["text", "test_docs.py"]
+ONCE = ["text", "test_docs.py", "weights/test_tf_checkpoint.py", "weights/test_torch_pickle.py"]
+collect_ignore = [] if is_first else ONCE
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tiny
-from harness import run, to_numpy
+from harness import BACKEND, run, to_numpy
 
 import kbert
 from kbert import checkpoint
@@ -18,6 +18,8 @@ from kbert.convert import convert
 from kbert.weights import safetensors
 
 transformers = pytest.importorskip("transformers")
+# Files and names know no backend: once is enough.
+once = pytest.mark.skipif(BACKEND != "tensorflow", reason="the same on every backend")
 
 V, D = 307, 35
 SIZES = {
@@ -88,6 +90,7 @@ def sequence_of(loaded, texts=TEXTS):
 # Google
 
 
+@once
 @pytest.mark.parametrize("name", [n for n in HEADS if n != "BertForTokenClassification"])
 def test_hugging_face_to_google_and_back_is_bit_equal(folders, tmp_path, name):
     google, back = tmp_path / "google", tmp_path / "back"
@@ -104,6 +107,7 @@ def test_hugging_face_to_google_and_back_is_bit_equal(folders, tmp_path, name):
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
+@once
 def test_a_folder_of_googles_is_loaded_as_it_is(folders, tmp_path):
     convert(folders["BertForPreTraining"], tmp_path / "google", "google")
     (tmp_path / "google" / "tokenizer.json").unlink()
@@ -157,6 +161,7 @@ def test_keras_hub_gives_our_ids_and_our_sequence(folders, tmp_path):
     np.testing.assert_array_equal(sequence_of(again)[0], sequence)
 
 
+@once
 def test_from_google_to_keras_without_the_head(folders, tmp_path):
     convert(folders["BertForPreTraining"], tmp_path / "google", "google")
     with pytest.raises(kbert.InputError, match="keras-hub has no place .*\n  masked_lm_bias/bias"):
@@ -188,6 +193,7 @@ def roberta(folder, data_dir):
     return transformers.RobertaModel(config, add_pooling_layer=False)
 
 
+@once
 @pytest.mark.parametrize("make", [albert, roberta])
 def test_other_vocabularies_go_to_keras_and_back(make, data_dir, tmp_path):
     import keras_hub
@@ -237,6 +243,7 @@ def test_one_keras_file_is_kberts_model(folders, tmp_path, name):
     assert np.abs(run(model, inputs) - expected)[real].max() <= 5e-5
 
 
+@once
 def test_keras_opens_the_file_after_the_imports_that_are_told(folders, tmp_path):
     report = convert(folders["BertForMaskedLM"], tmp_path / "model.keras", "keras")
     told = report.notes[1].partition(": ")[2]
@@ -248,12 +255,14 @@ def test_keras_opens_the_file_after_the_imports_that_are_told(folders, tmp_path)
     assert int(done.stdout) > 0
 
 
+@once
 def test_a_head_that_one_keras_file_cannot_hold_is_refused(folders, tmp_path):
     with pytest.raises(kbert.InputError, match=".keras file has no place .*\n  masked_lm_bias/bi"):
         convert(folders["BertForPreTraining"], tmp_path / "model.keras", "keras")
     assert os.listdir(tmp_path) == []
 
 
+@once
 def test_a_pickle_is_converted_only_when_asked(folders, tmp_path):
     import torch
 
@@ -276,6 +285,7 @@ def test_a_pickle_is_converted_only_when_asked(folders, tmp_path):
     np.testing.assert_array_equal(*sequences)
 
 
+@once
 def test_a_head_of_kberts_own_stays_in_hugging_faces_format_only(folders, tmp_path):
     from kbert.heads.classification import classification
 
@@ -296,12 +306,14 @@ def test_a_head_of_kberts_own_stays_in_hugging_faces_format_only(folders, tmp_pa
 # Bad input, and the command
 
 
+@once
 def test_nothing_is_left_when_a_head_has_no_place(folders, tmp_path):
     with pytest.raises(kbert.InputError, match="Google's format has no place .*\n  classifier/b"):
         convert(folders["BertForTokenClassification"], tmp_path / "new" / "google", "google")
     assert os.listdir(tmp_path / "new") == []
 
 
+@once
 def test_a_folder_that_is_there_is_replaced_only_when_asked(folders, tmp_path):
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "mine.txt").write_text("mine")
@@ -317,6 +329,7 @@ def test_a_folder_that_is_there_is_replaced_only_when_asked(folders, tmp_path):
             convert(source, target, "hugging-face", overwrite=True)
 
 
+@once
 def test_what_was_there_stays_when_writing_fails(folders, tmp_path, monkeypatch):
     convert(folders["BertModel"], tmp_path / "new", "hugging-face")
 
@@ -331,6 +344,7 @@ def test_what_was_there_stays_when_writing_fails(folders, tmp_path, monkeypatch)
     assert_same_tensors(tmp_path / "new", folders["BertModel"])
 
 
+@once
 def test_weights_of_several_heads_are_refused_by_name(folders, tmp_path):
     source = shutil.copytree(folders["BertForMaskedLM"], tmp_path / "source")
     tensors = tensors_of(source)
@@ -347,6 +361,7 @@ def test_weights_of_several_heads_are_refused_by_name(folders, tmp_path):
     assert "span/kernel" in convert(source, tmp_path / "new", "google", drop_head=True).dropped
 
 
+@once
 def test_the_command_tells_what_it_did_and_what_stayed_behind(folders, tmp_path, capsys):
     source = shutil.copytree(folders["BertForTokenClassification"], tmp_path / "source")
     (source / "README.md").write_text("é")

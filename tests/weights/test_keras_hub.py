@@ -20,6 +20,7 @@ SIZES = {"num_layers": 1, "num_heads": 5, "hidden_dim": D, "intermediate_dim": F
 MORE = {
     "Electra": {"embedding_dim": E},
     "Bert": {"num_layers": 2},
+    "DebertaV3": {"bucket_size": 6},
     "Albert": {"embedding_dim": E, "num_layers": 2, "num_groups": 2, "num_inner_repetitions": 2},
 }
 TOLERANCE = 5e-5
@@ -121,7 +122,7 @@ def task_of(stem, name, **settings):
     return task
 
 
-@pytest.mark.parametrize("stem", ["Bert", "Roberta", "DistilBert", "Albert"])
+@pytest.mark.parametrize("stem", ["Bert", "Roberta", "DistilBert", "DebertaV3"])
 def test_a_classifier_gives_the_same_logits_here_and_goes_back_bit_equal(stem):
     from kbert.heads.classification import classification
 
@@ -248,6 +249,25 @@ def test_where_keras_hub_computes_otherwise_is_told():
     ]
     with pytest.raises(InputError, match="hidden_act is 'relu'; keras-hub's Bert has 'gelu_new' o"):
         presets.to_model(bert_settings(hidden_act="relu"), arrays, None)
+
+
+def test_a_deberta_that_keras_hub_has_not_is_refused():
+    found = presets.from_model(backbone_of("DebertaV3"))
+    settings = complete(found, encoder_of(found)[1])
+    presets.to_model(settings | {"pos_att_type": ["p2c", "c2p"]}, found.arrays, None)
+    for change, message in {
+        (
+            "pos_att_type",
+            "c2p",
+        ): r"pos_att_type is 'c2p'; keras-hub's DebertaV3 has 'c2p\|p2c' only",
+        ("share_att_key", False): "share_att_key is False; keras-hub's DebertaV3 has True only",
+        (
+            "max_relative_positions",
+            5,
+        ): "max_relative_positions is 5; .*max_position_emb.*, 17, only",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            presets.to_model(settings | dict([change]), found.arrays, None)
 
 
 def test_a_head_without_a_place_is_refused_by_name():

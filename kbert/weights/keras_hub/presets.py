@@ -252,16 +252,30 @@ def _notes(kind: Kind, settings: dict) -> list[str]:
     notes = []
     for key, theirs in kind.fixed.items():
         ours = settings[key]
-        if ours == theirs:
+        if ours == theirs or (key == "pos_att_type" and {*_terms(ours)} == {"c2p", "p2c"}):
             continue
-        if isinstance(theirs, str) and ours not in GELUS:
+        if key != "layer_norm_eps" and (ours not in GELUS or theirs not in GELUS):
             raise InputError(f"{key} is {ours!r}; keras-hub's {kind.stem} has {theirs!r} only.")
         notes.append(f"{key} is {ours} here, and {theirs} in keras-hub: outputs differ slightly.")
+    distance, length = (
+        settings.get("max_relative_positions", -1),
+        settings["max_position_embeddings"],
+    )
+    if distance not in (-1, length):
+        raise InputError(
+            f"max_relative_positions is {distance}; keras-hub's {kind.stem} has "
+            f"max_position_embeddings, {length}, only."
+        )
     dropout = settings[kind.arguments["dropout"]]
     other = settings.get("attention_probs_dropout_prob", settings.get("attention_dropout"))
     if other != dropout:
         notes.append(f"keras-hub drops scores of attention with {dropout}, not {other}.")
     return notes
+
+
+def _terms(pos_att_type) -> list[str]:
+    """DeBERTa's "p2c|c2p", or a list."""
+    return pos_att_type.split("|") if isinstance(pos_att_type, str) else pos_att_type or []
 
 
 def _notes_on_masked_lm(kind: Kind, settings: dict) -> list[str]:

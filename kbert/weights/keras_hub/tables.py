@@ -169,4 +169,24 @@ DISTIL_BERT = Kind(
     classifier=(*POOLER, *CLASSIFIER),
     transform_activation="gelu",
 )  # fmt: skip
-KINDS = {kind.stem: kind for kind in (BERT, ROBERTA, XLM_ROBERTA, ALBERT, DISTIL_BERT, ELECTRA)}
+DEBERTA_V3 = Kind(
+    "DebertaV3",
+    "deberta-v2",
+    (
+        *alike("token_embedding", "token_embedding", "embeddings"), *EMBEDDING_NORM,
+        Row("relative_positions/embeddings", "rel_embedding/rel_embedding"),
+        *_norm("relative_positions/norm", "rel_embedding/rel_embeddings_layer_norm"),
+        *_block("block_{i}", "disentangled_attention_encoder_layer_{i}"),
+    ),
+    ARGUMENTS | {"bucket_size": "position_buckets"},
+    {
+        "hidden_act": "gelu", "layer_norm_eps": 1e-7, "relative_attention": True,
+        "pos_att_type": "c2p|p2c", "share_att_key": True, "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False, "type_vocab_size": 0,
+    },
+    {"max_relative_positions": -1},  # as many as positions
+    classifier=(*POOLER, *CLASSIFIER),
+    transform_activation="gelu",
+)  # fmt: skip
+ALL = (BERT, ROBERTA, XLM_ROBERTA, ALBERT, DISTIL_BERT, ELECTRA, DEBERTA_V3)
+KINDS = {kind.stem: kind for kind in ALL}

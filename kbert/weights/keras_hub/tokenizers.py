@@ -10,7 +10,11 @@ from kbert.weights.keras_hub.tables import Kind
 CONFIG, ASSETS = "tokenizer.json", "assets/tokenizer"
 WORD_PIECE = ("Bert", "DistilBert", "Electra")
 # keras-hub's SentencePiece file is vocabulary.spm; Hugging Face's is called after the model.
-SENTENCE_PIECE = {"Albert": "spiece.model", "XLMRoberta": "sentencepiece.bpe.model"}
+SENTENCE_PIECE = {
+    "Albert": ("AlbertTokenizer", "spiece.model"),
+    "XLMRoberta": ("XLMRobertaTokenizer", "sentencepiece.bpe.model"),
+    "DebertaV3": ("DebertaV2Tokenizer", "spm.model"),
+}
 ALBERTS_CASE = (
     "keras-hub's ALBERT takes texts as they are; transformers and kbert put them in lower case and "
     "take their accents away first."
@@ -34,8 +38,8 @@ def read(folder: Path, kind: Kind) -> dict[str, bytes]:
             }
             files = {"vocab.txt": assets["vocabulary.txt"]}
         elif kind.stem in SENTENCE_PIECE:
-            settings = {"tokenizer_class": f"{kind.stem}Tokenizer"}
-            files = {SENTENCE_PIECE[kind.stem]: assets["vocabulary.spm"]}
+            settings = {"tokenizer_class": SENTENCE_PIECE[kind.stem][0]}
+            files = {SENTENCE_PIECE[kind.stem][1]: assets["vocabulary.spm"]}
         else:
             settings = {
                 "tokenizer_class": "RobertaTokenizer",
