@@ -5,54 +5,68 @@ A row is the line of the file where the record begins, counted from 1; in Parque
 lines, the number of the record, from 1.
 """
 
-import csv
-import gzip
 import json
 import math
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from kbert.errors import InputError
+from kbert.inputs.files import check_columns, ending, named, open_text, rows_named, shortened
+from kbert.inputs.tables import BY_ENDING, TableForm, read_table
 
 Record = dict[str, Any]
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-TEXT_FORMATS = (*DELIMITERS, ".jsonl", ".json")
-ROWS_NAMED = 5  # in an error about many rows
+TEXT_FORMATS = (*BY_ENDING, ".jsonl", ".json")
 
 
-def read_records(path: str | Path, columns: Sequence[str], *, quoting: bool = True) -> list[Record]:
+def read_records(
+    path: str | Path,
+    columns: Sequence[str],
+    *,
+    optional: Collection[str] = (),
+    numbers: Collection[str] = (),
+    **form,
+) -> list[Record]:
     """All records of a .csv, .tsv, .jsonl, .json (one object a line) or .parquet file.
 
     The text formats are UTF-8, with or without a byte order mark, and may be gzipped (.csv.gz).
 
     Args:
         columns: the names each record must have a value for; other columns are left out.
-        quoting: False for tables whose quotation marks are part of the text, as GLUE's are.
+        optional: those of them whose value may be empty; it is None then.
+        numbers: those of them that hold numbers; their values are floats then.
+        form: of a table, see `tables.TableForm`: `quoting=False` for tables whose quotation marks
+            are part of the text, as GLUE's are; `header=False`; `delimiter="tab"`.
 
     Returns:
         The records in the file's order. Values are strings in CSV and TSV, in the others what the
         file holds: a label may be a number.
 
     Raises:
-        InputError: the file cannot be read, lacks a column, or has a record with an empty value.
+        InputError: the file cannot be read, lacks a column, has a record with an empty value, or
+            something else where a number is due.
     """
     path = Path(path)
     records = []
     empty_rows: dict[str, list[int]] = {}
-    for row, record in _stream(path, columns, quoting):
-        records.append(record)
+    for row, record in stream(path, columns, **form):
         for column, value in record.items():
             if _is_empty(value):
-                empty_rows.setdefault(column, []).append(row)
+                record[column] = None
+                if column not in optional:
+                    empty_rows.setdefault(column, []).append(row)
+            elif column in numbers:
+                record[column] = _number(value, f"{path}, row {row}", column)
+        records.append(record)
     if empty_rows:
-        came = " and ".join(f"no {name!r} in {_rows(rows)}" for name, rows in empty_rows.items())
+        came = " and ".join(
+            f"no {name!r} in {rows_named(rows)}" for name, rows in empty_rows.items()
+        )
+        needed = [column for column in columns if column not in optional]
         raise InputError(
-            f"{path}: expected a value for {_names(columns)} in every row, came {came}: fill them "
+            f"{path}: expected a value for {named(needed)} in every row, came {came}: fill them "
             "in, or delete those rows."
         )
     if not records:
@@ -60,8 +74,32 @@ def read_records(path: str | Path, columns: Sequence[str], *, quoting: bool = Tr
     return records
 
 
+def stream(path: str | Path, columns: Sequence[str], **form) -> Iterator[tuple[int, Record]]:
+    """The records of a file one after another, each with its row, in constant memory.
+
+    Args:
+        path, columns, form: as in `read_records`; values are not checked.
+
+    Raises:
+        InputError: the file is missing or of no known format, at once; the rest while it is read.
+    """
+    path, form = Path(path), TableForm(**form)
+    suffix = ending(path)
+    if suffix == ".parquet" and path.suffix.lower() != ".gz":
+        return _parquet(path, columns)
+    if suffix in (".jsonl", ".json"):
+        return _json_lines(path, columns)
+    if suffix in BY_ENDING or form.delimiter:
+        return read_table(path, columns, form, suffix)
+    came = suffix + ".gz" * (path.suffix.lower() == ".gz") or "no ending"
+    raise InputError(
+        f"{path}: expected a file that ends in {', '.join(TEXT_FORMATS)} (or one of these and .gz) "
+        f"or .parquet, came {came!r}: save it as CSV in UTF-8, or name the delimiter of a table."
+    )
+
+
 def read_texts(
-    source: str | Path | Iterable[str | bytes], column: str = "text", *, quoting: bool = True
+    source: str | Path | Iterable[str | bytes], column: str = "text", **form
 ) -> Iterator[str]:
     """Texts to answer, one after another, in constant memory; empty ones are kept.
 
@@ -69,7 +107,7 @@ def read_texts(
         source: a .txt file (UTF-8, one text a line), a file that `read_records` reads, or lines,
             such as `sys.stdin.buffer` (bytes, as UTF-8 whatever the terminal's encoding).
         column: where the texts stand in a file of records.
-        quoting: as in `read_records`.
+        form: as in `read_records`.
 
     Raises:
         InputError: the file is missing or unknown, at once; the rest while it is read.
@@ -77,77 +115,13 @@ def read_texts(
     if not isinstance(source, str | Path):
         return _lines("lines of input", source)
     path = Path(source)
-    if _format(path) == ".txt":
+    if ending(path) == ".txt" and not form.get("delimiter"):
         return _text_file(path)
-    return _texts(path, column, _stream(path, (column,), quoting))
-
-
-def _stream(path: Path, columns: Sequence[str], quoting: bool) -> Iterator[tuple[int, Record]]:
-    suffix = _format(path)
-    if suffix == ".parquet":
-        return _parquet(path, columns)
-    if suffix in DELIMITERS:
-        return _table(path, columns, DELIMITERS[suffix], quoting)
-    if suffix in TEXT_FORMATS:
-        return _json_lines(path, columns)
-    raise InputError(
-        f"{path}: expected a file that ends in {', '.join(TEXT_FORMATS)} (or one of these and .gz) "
-        f"or .parquet, came {suffix or 'no ending'!r}: save it as CSV in UTF-8."
-    )
-
-
-def _format(path: Path) -> str:
-    """The ending that tells the format, in lower case; the file is there."""
-    if path.is_dir():
-        raise InputError(f"{path}: expected a file, came a folder: give one of its files.")
-    if not path.exists():
-        raise InputError(f"{path}: expected a file, came nothing: there is none of that name.")
-    suffix = path.suffix.lower()
-    if suffix != ".gz":
-        return suffix
-    inner = Path(path.stem).suffix.lower()
-    return inner if inner in (*TEXT_FORMATS, ".txt") else inner + suffix
-
-
-def _table(
-    path: Path, columns: Sequence[str], delimiter: str, quoting: bool
-) -> Iterator[tuple[int, Record]]:
-    csv.field_size_limit(2**31 - 1)  # 131,072 characters otherwise: a long document has more
-    style = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
-    with _open(path, newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, quoting=style, strict=True)
-        rows = _table_rows(path, reader)
-        _, header = next(rows, (1, []))
-        _check_columns(str(path), columns, header)
-        places = {column: header.index(column) for column in columns}
-        for row, fields in rows:
-            if len(fields) != len(header):
-                raise InputError(
-                    f"{path}, row {row}: expected {len(header)} fields, as in the header, came "
-                    f"{len(fields)}: {_names(fields)}. Put a field that holds {delimiter!r} or a "
-                    "line break in quotation marks."
-                )
-            yield row, {column: fields[place] for column, place in places.items()}
-
-
-def _table_rows(path: Path, reader) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not blank, each with the line on which it begins."""
-    row = 1
-    try:
-        for fields in reader:
-            if fields:
-                yield row, fields
-            row = reader.line_num + 1
-    except csv.Error as error:
-        raise InputError(
-            f"{path}, row {row}: expected fields quoted as in RFC 4180, came: {error}. Close every "
-            'quotation mark and write "" for one inside a quoted field; or, if they are part of '
-            "the text, read with quoting=False."
-        ) from error
+    return _texts(path, column, stream(path, (column,), **form))
 
 
 def _json_lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Record]]:
-    with _open(path, newline="\n") as file:
+    with open_text(path, newline="\n") as file:
         for row, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -159,15 +133,15 @@ def _json_lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Recor
                     json.dumps(record, ensure_ascii=False).encode()
             except (ValueError, RecursionError) as error:
                 raise InputError(
-                    f"{where}: expected one JSON object, came {_shortened(line.strip())} "
+                    f"{where}: expected one JSON object, came {shortened(line.strip())} "
                     f"({error}): write one record a line (JSON Lines)."
                 ) from error
             if not isinstance(record, dict):
                 raise InputError(
-                    f"{where}: expected one JSON object, came {_shortened(line.strip())}: write "
+                    f"{where}: expected one JSON object, came {shortened(line.strip())}: write "
                     'one record a line (JSON Lines), as {"text": "…"}.'
                 )
-            _check_columns(where, columns, record)
+            check_columns(where, columns, record)
             yield row, {column: record[column] for column in columns}
 
 
@@ -177,7 +151,7 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Record]]
 
     try:
         with parquet.ParquetFile(path) as file:
-            _check_columns(str(path), columns, file.schema_arrow.names)
+            check_columns(str(path), columns, file.schema_arrow.names)
             batches = file.iter_batches(batch_size=1024, columns=list(columns))
             records = chain.from_iterable(batch.to_pylist() for batch in batches)
             for row, record in enumerate(records, 1):
@@ -190,7 +164,7 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Record]]
 
 
 def _text_file(path: Path) -> Iterator[str]:
-    with _open(path, newline="\n") as file:
+    with open_text(path, newline="\n") as file:
         yield from _lines(str(path), file)
 
 
@@ -214,85 +188,32 @@ def _texts(path: Path, column: str, stream: Iterator[tuple[int, Record]]) -> Ite
         text = record[column]
         if not isinstance(text, str):
             raise InputError(
-                f"{path}, row {row}: expected text in {column!r}, came {_shortened(text)}: write "
+                f"{path}, row {row}: expected text in {column!r}, came {shortened(text)}: write "
                 "it as a string, or name the column that holds the texts."
             )
         yield text
 
 
-@contextmanager
-def _open(path: Path, newline: str) -> Iterator[TextIO]:
-    """The file as UTF-8 text; what goes wrong while it is read names it."""
+def _number(value: Any, where: str, column: str) -> float:
+    """A number of JSON or Parquet, or a string that is one.
+
+    Raises:
+        InputError: it is none, or not finite.
+    """
+    is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
     try:
-        with _bytes(path) as file:
-            if b"\0" in file.read(1024):
-                raise InputError(
-                    f"{path}: expected UTF-8, came bytes that are zero, as in UTF-16 or a file "
-                    f"that is not text. If it is UTF-16: iconv -f utf-16 -t utf-8 {path}"
-                )
-        with _bytes(path, "rt", encoding="utf-8-sig", newline=newline) as file:
-            yield file
-    except UnicodeDecodeError:
-        raise _not_utf8(path) from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        number = float(value) if is_number else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
         raise InputError(
-            f"{path}: expected a whole gzip file, came one that is cut off or damaged ({error}): "
-            "copy it again, or leave .gz off the name of a file that is not compressed."
-        ) from error
-    except OSError as error:
-        raise InputError(f"{path}: expected a file that can be read, came: {error}.") from error
-
-
-def _bytes(path: Path, mode: str = "rb", **settings):
-    opener = gzip.open if path.suffix.lower() == ".gz" else open
-    return opener(path, mode, **settings)
-
-
-def _not_utf8(path: Path) -> InputError:
-    """Where the first byte is that is not UTF-8: decoding in blocks has lost count of it."""
-    offset = 0
-    with _bytes(path) as file:
-        for row, line in enumerate(file, 1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                return InputError(
-                    f"{path}, row {row}: expected UTF-8, came byte 0x{line[error.start]:02X} at "
-                    f"byte {offset + error.start} of the text. It is often cp1252, from Windows: "
-                    f"save it as UTF-8, or convert it: iconv -f cp1252 -t utf-8 {path}"
-                )
-            offset += len(line)
-    return InputError(f"{path}: expected UTF-8, came bytes that change while they are read.")
-
-
-def _check_columns(where: str, columns: Sequence[str], there: Collection[str]):
-    there = list(there)
-    for column in columns:
-        if there.count(column) != 1:
-            raise InputError(
-                f"{where}: expected one column {column!r}, came "
-                f"{there.count(column) or 'none'}; the columns are {_names(there) or 'missing'}. "
-                "Name the column you mean, or rename it in the file."
-            )
+            f"{where}: expected a number in column {column!r}, came {shortened(value)}: write it "
+            "as 4 or 4.5, leave the row out, or name the column that holds numbers."
+        )
+    return number
 
 
 def _is_empty(value: Any) -> bool:
     if isinstance(value, str):
         return not value.strip()
     return value is None or value == [] or (isinstance(value, float) and math.isnan(value))
-
-
-def _rows(rows: list[int]) -> str:
-    if len(rows) == 1:
-        return f"row {rows[0]}"
-    first = ", ".join(map(str, rows[:ROWS_NAMED]))
-    return f"rows {first}" if len(rows) <= ROWS_NAMED else f"{len(rows)} rows (first: {first})"
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(_shortened(name) for name in names)
-
-
-def _shortened(value: Any, most: int = 60) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= most else shown[:most] + "…"
