@@ -1,4 +1,4 @@
-"""The one error that the user can mend: what was expected, what came, what to do."""
+"""What the user can mend: the one error, and the one warning."""
 
 
 class InputError(ValueError):
@@ -6,4 +6,11 @@ class InputError(ValueError):
 
     The message names it and says what was expected, what came and what to do. The command
     line prints it without a traceback and exits with code 2.
+    """
+
+
+class InputWarning(UserWarning):
+    """What the user gave is used, but not as it may be thought: texts that were cut.
+
+    The command line prints it in one line.
     """

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from kbert.inputs.batches import sorted_batches
+from kbert.inputs.packer import warn_of_cut
 
 # Inputs that are sorted by length together: memory stays constant however many come.
 WINDOW = 8192
@@ -36,15 +37,18 @@ class Predictor:
         Args:
             inputs: texts, or records with the task's `inputs`.
         """
-        inputs = iter(inputs)
+        inputs, number, cut = iter(inputs), 0, 0
         while window := list(islice(inputs, WINDOW)):
             prepared = self.task.prepare(window, self.tokenizer)
+            number, cut = number + len(window), cut + prepared.cut
             merged = self.task.merged(self.outputs(prepared.rows), prepared)
             yield from self.task.answers(merged, prepared)
+        warn_of_cut(cut, number, self.task.max_length)
 
     def logits(self, inputs: Sequence[Any]):
         """What the task makes of the model's outputs, one an input: for classes (N, C)."""
         prepared = self.task.prepare(inputs, self.tokenizer)
+        warn_of_cut(prepared.cut, len(inputs), self.task.max_length)
         return self.task.merged(self.outputs(prepared.rows), prepared)
 
     def outputs(self, rows: Sequence) -> list[np.ndarray]:
@@ -162,8 +166,9 @@ def _traced(eager, tensors):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes that Keras only checks
         graph = torch.jit.trace(eager, tuple(tensors), check_trace=False)
-    others = [tensor[:1, :-1] for tensor in tensors]
     try:
+        rows = len(tensors[0]) // len(graph(*tensors))  # that belong together, as choices do
+        others = [tensor[:rows, :-1] for tensor in tensors]
         is_same = torch.allclose(graph(*others), eager(*others), rtol=1e-2, atol=1e-2)
     except RuntimeError:  # sizes that do not fit
         is_same = False

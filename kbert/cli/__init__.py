@@ -2,6 +2,8 @@
 
 import os
 import sys
+import warnings
+from functools import partial
 
 import click
 
@@ -9,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 from kbert import __version__  # noqa: E402
 from kbert.cli import convert, finetune, runs, tokenizer  # noqa: E402
-from kbert.errors import InputError  # noqa: E402
+from kbert.errors import InputError, InputWarning  # noqa: E402
 
 SETTINGS = {
     "help_option_names": ["-h", "--help"],
@@ -52,10 +54,20 @@ for command in COMMANDS:
     cli.add_command(command)
 
 
+def show_warning(others, message, category, *where, **settings):
+    """What is told of the user's input stands in one line; other warnings as they were."""
+    if issubclass(category, InputWarning):
+        click.echo(f"kbert: {message}", err=True)
+    else:
+        others(message, category, *where, **settings)
+
+
 def main():
     """Run the command; what the user can mend is printed without a traceback, exit code 2."""
     try:
-        cli(standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(show_warning, warnings.showwarning)
+            cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

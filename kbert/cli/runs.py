@@ -7,40 +7,60 @@ import click
 
 from kbert.cli.shared import naming, show_scores
 from kbert.errors import InputError
+from kbert.inputs.tables import DELIMITERS
+
+COLUMNS = {
+    "--text": "Column with the texts.",
+    "--text-pair": "Column with the second text of a pair.",
+    "--label": "Column with the labels.",
+}
 
 
-@click.command()
+def as_in_training(*names):
+    """Options for columns and for how tables are written, where they differ from training's."""
+
+    def add(command):
+        table = [
+            click.option("--delimiter", type=click.Choice(tuple(DELIMITERS)), help="Of tables."),
+            click.option("--quoting/--no-quoting", default=None, help="Whether tables quote."),
+            click.option("--header/--no-header", default=None, help="Whether tables have names."),
+        ]
+        columns = [click.option(name, metavar="COLUMN", help=COLUMNS[name]) for name in names]
+        for option in reversed([*columns, *table]):
+            option(command)
+        return command
+
+    return add
+
+
+@click.command(epilog="Columns and the form of tables are those of the training, if not given.")
 @click.argument("run")
 @click.option("--data", required=True, metavar="FILE", help="CSV, TSV, JSONL or Parquet.")
-@click.option("--text", default=None, help="Column with the texts.  [default: as in training]")
-@click.option("--label", default=None, help="Column with the labels.  [default: as in training]")
+@as_in_training("--text", "--text-pair", "--label")
 @click.option("--batch-size", default=64, type=click.IntRange(1), help="Rows in a batch.")
 @click.option(
     "--dtype", default="float32", type=click.Choice(["float32", "bfloat16"]), help="Of the model."
 )
-def evaluate(run, data, text, label, batch_size, dtype):
+def evaluate(run, data, batch_size, dtype, **other):
     """Measure a run folder on labelled data, by the figures of its task."""
     predictor = _predictor(run, dtype, batch_size)
-    task = predictor.task = _with_columns(predictor.task, text=text, label=label)
+    task = predictor.task = _with(predictor.task, other)
     records = task.read(data, **vars(task))
     with naming(data):
         task.check(records)
     show_scores(task.scores(predictor.logits(records), records), data)
 
 
-@click.command()
+@click.command(epilog="Columns and the form of tables are those of the training, if not given.")
 @click.argument("run")
 @click.argument("texts", nargs=-1)
 @click.option("--input", "file", metavar="FILE", help="One text a line, or a table (see --text).")
-@click.option(
-    "--text", default=None,
-    help="Column with the texts, if the input is a table.  [default: text]",
-)  # fmt: skip
+@as_in_training("--text", "--text-pair")
 @click.option("--batch-size", default=64, type=click.IntRange(1), help="Rows in a batch.")
 @click.option(
     "--dtype", default="float32", type=click.Choice(["float32", "bfloat16"]), help="Of the model."
 )
-def predict(run, texts, file, text, batch_size, dtype):
+def predict(run, texts, file, batch_size, dtype, **other):
     """Answer texts: one line of JSON each, in order.
 
     TEXTS are given as arguments, in a file (--input), or on standard input, one a line. Where the
@@ -54,8 +74,8 @@ def predict(run, texts, file, text, batch_size, dtype):
     if texts and file:
         raise click.UsageError("give texts as arguments or --input FILE, not both.")
     predictor = _predictor(run, dtype, batch_size)
-    task = predictor.task
-    source = parts.asked(task, texts) if texts else parts.read_inputs(task, file, text)
+    task = predictor.task = _with(predictor.task, other)
+    source = parts.asked(task, texts) if texts else parts.read_inputs(task, file)
     asked, shown = tee(source)
     for answer, came in zip(predictor(asked), shown, strict=False):
         named = came if isinstance(came, dict) else {"text": came}
@@ -92,14 +112,14 @@ def _predictor(run, dtype, batch_size):
     return predictor
 
 
-def _with_columns(task, **columns):
-    """The task with other columns than in training, of those it has."""
+def _with(task, settings):
+    """The task with other settings than in training, of those it has."""
     from dataclasses import replace
 
-    given = {name: column for name, column in columns.items() if column}
+    given = {name: value for name, value in settings.items() if value is not None}
     for name in given:
         if not hasattr(task, name):
-            raise click.UsageError(f"--{name}: {task.name} has no such column.")
+            raise click.UsageError(f"--{name.replace('_', '-')}: {task.name} has no such setting.")
     return replace(task, **given)
 
 

@@ -21,11 +21,20 @@ SHARES = ("accuracy", "f1", "precision", "recall", "exact_match")
 
 
 def show_scores(figures: dict, name):
-    """One line: the figures, and of how many examples."""
+    """One line: the figures, and of how many examples; one more for each part that has its own."""
     shown = [
-        f"{key.replace('_f1', '_F1').replace('_', ' ')} "
-        + (f"{value:.2%}" if key.endswith(SHARES) else f"{value:.4f}")
+        f"{words(key)} " + (f"{value:.2%}" if key.endswith(SHARES) else f"{value:.4f}")
         for key, value in figures.items()
         if isinstance(value, float)
     ]
     click.echo(f"{name}: {', '.join(shown)}, {figures['examples']:,} examples")
+    for parts in figures.values():
+        if isinstance(parts, dict):
+            for part, its_figures in parts.items():
+                show_scores(its_figures, f"  {part}")
+
+
+def words(key: str) -> str:
+    """A figure's name as it is read: "macro_f1" is "macro F1"."""
+    names = {"f1": "F1", "mae": "MAE"}
+    return " ".join(names.get(word, word) for word in key.split("_"))

@@ -11,6 +11,7 @@ of one batch, B·C of them, and reshape what `pad` gives to (B, C, T).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kbert.errors import InputError
+from kbert.errors import InputError, InputWarning
 from kbert.text.form import Form
 
 if TYPE_CHECKING:
@@ -247,6 +248,17 @@ class Packer:
             f"max_length={self.max_length} leaves room for {room} tokens, came texts of {lengths}, "
             f"and truncation={self.truncation!r} may cut one alone and not away: raise "
             "max_length, shorten the other text, or take truncation='longest_first'."
+        )
+
+
+def warn_of_cut(cut: int, number: int, max_length: int) -> None:
+    """One warning for all inputs that were too long, with their count; none if there are none."""
+    if cut:
+        warnings.warn(
+            f"Inputs with more than max_length={max_length} tokens were cut: {cut:,} of "
+            f"{number:,}. Raise max_length, or give a stride where the task answers in windows.",
+            InputWarning,
+            stacklevel=3,
         )
 
 

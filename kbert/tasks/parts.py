@@ -10,7 +10,7 @@ import numpy as np
 
 from kbert.errors import InputError
 from kbert.inputs.packer import Row
-from kbert.inputs.records import read_records, read_texts
+from kbert.inputs.records import read_texts, stream
 
 
 @dataclass
@@ -23,12 +23,14 @@ class Prepared:
         numbers: int (R,), for each row the number of the input it is of.
         inputs: what was asked.
         details: what the task needs to read its answers off the outputs.
+        cut: how many inputs were longer than the model takes, and lost what was too much.
     """
 
     rows: list[Row]
     numbers: np.ndarray
     inputs: Sequence[Any]
     details: Any = None
+    cut: int = 0
 
 
 def setting(
@@ -91,8 +93,13 @@ def restored_labels(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(by_id[number] for number in numbers)
 
 
-def label_numbers(labels: Sequence[str], came: Sequence[Any]) -> np.ndarray:
+def label_numbers(labels: Sequence[str], came: Sequence[Any], rows=None) -> np.ndarray:
     """Labels of records → their numbers, int32 (N,).
+
+    Args:
+        labels: those that are known.
+        came: the labels of records.
+        rows: the record that each is of, from 0; None for one label a record.
 
     Raises:
         InputError: a record has a label that is not in `labels`.
@@ -101,13 +108,40 @@ def label_numbers(labels: Sequence[str], came: Sequence[Any]) -> np.ndarray:
     came = [str(label) for label in came]
     strange = sorted({label for label in came if label not in number})
     if strange:
-        row = next(i for i, label in enumerate(came, 1) if label not in number)
+        first = next(i for i, label in enumerate(came) if label not in number)
+        row = 1 + (first if rows is None else rows[first])
         raise InputError(
             f"labels that training never saw: {', '.join(map(repr, strange[:5]))}"
             f"{' …' if len(strange) > 5 else ''} ({len(strange)} in all; first in record "
             f"{row}). Known are {len(number)} labels; remove or rename these."
         )
     return np.array([number[label] for label in came], "int32")
+
+
+def numbers_of(records: Sequence[Mapping[str, Any]], columns: Sequence[str], missing=()):
+    """Numbers of records, float64 (N, C), as they stand there or as strings.
+
+    Args:
+        columns: C of them.
+        missing: the values that say that none is given; NaN then.
+
+    Raises:
+        InputError: something else came.
+    """
+    found = np.full((len(records), len(columns)), np.nan)
+    for row, record in enumerate(records):
+        for place, column in enumerate(columns):
+            value = record[column]
+            if value in missing:
+                continue
+            try:
+                found[row, place] = float(value)
+            except (TypeError, ValueError):
+                raise InputError(
+                    f"expected a number in column {column!r}, came {value!r} in record {row + 1}: "
+                    "write it as 4 or 4.5."
+                ) from None
+    return found
 
 
 def columns_of(inputs: Iterable[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
@@ -125,6 +159,8 @@ def asked(task, texts: Sequence[str]) -> list[Any]:
     Raises:
         InputError: they do not come out even.
     """
+    if hasattr(task, "asked"):  # it has a list among its inputs
+        return task.asked(texts)
     number = len(task.inputs)
     if number == 1:
         return list(texts)
@@ -137,6 +173,32 @@ def asked(task, texts: Sequence[str]) -> list[Any]:
     return [dict(zip(task.inputs, group, strict=True)) for group in groups]
 
 
+# The settings that tell how tables are written, see `inputs.tables.TableForm`.
+TABLE = ("delimiter", "quoting", "header")
+
+
+def delimiter(names: Iterable[str]):
+    """The setting `delimiter` of a task that reads tables."""
+    return setting(
+        None, "Of tables.  [default: as the file's ending says]", kind=str, choices=tuple(names)
+    )
+
+
+def quoting():
+    """The setting `quoting` of a task that reads tables."""
+    return setting(True, "Whether tables quote as RFC 4180; GLUE's do not.")
+
+
+def header():
+    """The setting `header` of a task that reads tables."""
+    return setting(True, "Whether tables begin with names; if not, columns are 1, 2, 3 ….")
+
+
+def form_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a task's settings that tell how tables are written."""
+    return {name: settings[name] for name in TABLE if name in settings}
+
+
 def read_inputs(task, path=None, column: str | None = None) -> Iterator[Any]:
     """What a task is asked, from a file or, without a path, from standard input.
 
@@ -144,9 +206,10 @@ def read_inputs(task, path=None, column: str | None = None) -> Iterator[Any]:
     standard input as JSON Lines.
     """
     if len(task.inputs) == 1:
-        return read_texts(path or sys.stdin.buffer, column or task.inputs[0])
+        form = form_of(vars(task))
+        return read_texts(path or sys.stdin.buffer, column or task.inputs[0], **form)
     if path:
-        return iter(read_records(path, task.inputs))
+        return (record for _, record in stream(path, task.inputs, **form_of(vars(task))))
     return (_record(line, number, task) for number, line in enumerate(sys.stdin.buffer, 1))
 
 
@@ -198,11 +261,16 @@ def text_signatures(serve, encode, logits, tokenizer, num_texts: int = 1) -> dic
     def serving_default(*texts):
         return serve(from_ids(*(encode(text) for text in texts)))
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")])
-    def tokens(token_ids):
+    # Whose text a token is cannot be told from its id: of pairs the segments are asked, too.
+    asks_segments = num_texts > 1 and tokenizer.with_segments
+    names = ["token_ids", "segment_ids"][: 1 + asks_segments]
+    ids_specs = [tf.TensorSpec([None, None], tf.int32, name=name) for name in names]
+
+    @tf.function(input_signature=ids_specs)
+    def tokens(token_ids, *segment_ids):
         features = {"token_ids": token_ids, "padding_mask": token_ids != tokenizer.pad_id}
         if tokenizer.with_segments:
-            features["segment_ids"] = tf.zeros_like(token_ids)
+            (features["segment_ids"],) = segment_ids or (tf.zeros_like(token_ids),)
         return serve(from_features(**features))
 
     return {"serving_default": serving_default, "tokens": tokens}

@@ -1,4 +1,4 @@
-"""One label for a text."""
+"""Labels for a text or a pair: one of them, or any number."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from kbert.errors import InputError
 from kbert.heads.classification import classification
 from kbert.heads.pooling import POOLINGS
 from kbert.inputs.batches import batched_dataset
-from kbert.inputs.packer import Packer, Row
+from kbert.inputs.packer import Packer, Row, warn_of_cut
 from kbert.inputs.records import read_records
-from kbert.inputs.windows import check_window, mean_of_windows, packed_windows
+from kbert.inputs.tables import DELIMITERS
 from kbert.tasks import parts
+from kbert.tasks.labels import SEPARATOR, ManyLabels, OneLabel, in_order, labels_of
 from kbert.tasks.parts import Prepared, setting
+from kbert.tasks.texts import Texts
 from kbert.weights import names
-
-SMALLEST = 1e-37  # probability that a logarithm is taken of, within float32
 
 
 @dataclass(frozen=True)
 class TextClassification:
-    """Text → one of C labels.
+    """Text, or a pair of texts → one of C labels, or those of C that apply.
 
     Args:
         labels: the C labels, in the order of the logits.
@@ -34,11 +34,15 @@ class TextClassification:
             the first `max_length` tokens of a text all the same.
         pooling: how a sequence becomes one vector, see `heads.pooling`.
         dropout: probability of dropping a value of that vector in training.
+        text_pair: the column of the second text of a pair, or None.
+        multi_label: whether a text may have any number of labels.
+        threshold: with `multi_label`, the probability above which a label is an answer.
+        separator: with `multi_label`, what stands between labels written in one string.
+        delimiter, quoting, header: how tables are written, see `inputs.tables.TableForm`.
     """
 
     name: ClassVar[str] = "text-classification"
     head: ClassVar[str] = "SequenceClassification"
-    monitor: ClassVar[str] = "val_accuracy"
 
     labels: tuple[str, ...]
     text: str = setting("text", "Column with the texts.")
@@ -52,32 +56,68 @@ class TextClassification:
         None, "Answer longer texts whole: in windows of --max-length that share this many tokens.",
         kind=int, least=0, metavar="TOKENS",
     )  # fmt: skip
+    text_pair: str | None = setting(
+        None, "Column with the second text, where a pair is to be told.", kind=str, metavar="COLUMN"
+    )
+    multi_label: bool = setting(False, "A text may have several labels, or none.")
+    threshold: float = setting(
+        0.5, "With --multi-label: labels of a higher probability are the answer.", least=0
+    )
+    separator: str = setting(SEPARATOR, "With --multi-label: stands between labels in a table.")
+    delimiter: str | None = parts.delimiter(DELIMITERS)
+    quoting: bool = parts.quoting()
+    header: bool = parts.header()
 
     def __post_init__(self):
         object.__setattr__(self, "labels", tuple(self.labels))
-        if len(set(self.labels)) < 2:
+        if len(set(self.labels)) < self.form.fewest:
             raise InputError(
-                f"a classifier needs two labels or more; got {len(set(self.labels))}: "
+                f"a classifier needs {'two labels' if self.form.fewest == 2 else 'a label'} or "
+                f"more; got {len(set(self.labels))}: "
                 f"{', '.join(map(repr, self.labels)) or 'none'}."
             )
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The columns that are asked."""
-        return (self.text,)
+        return (self.text,) if self.text_pair is None else (self.text, self.text_pair)
+
+    @property
+    def form(self) -> OneLabel | ManyLabels:
+        """What a text's labels may be."""
+        if self.multi_label:
+            return ManyLabels(self.labels, self.label, self.threshold, self.separator)
+        return OneLabel(self.labels, self.label)
+
+    @property
+    def texts(self) -> Texts:
+        """What is asked, as rows for the model."""
+        return Texts(self.inputs, self.max_length, self.stride)
+
+    @property
+    def monitor(self) -> str:
+        """The validation's figure that is best when highest."""
+        return self.form.monitor
 
     # Records and settings
 
     @classmethod
-    def read(cls, path, text="text", label="label", **_) -> list[dict[str, Any]]:
-        """The records of a table with a text and a label column."""
-        return read_records(path, (text, label))
+    def read(
+        cls, path, text="text", label="label", text_pair=None, multi_label=False, **settings
+    ) -> list[dict[str, Any]]:
+        """The records of a table with columns of texts and labels."""
+        columns = [column for column in (text, text_pair, label) if column]
+        optional = (label,) if multi_label else ()  # a text may have no label at all
+        return read_records(path, columns, optional=optional, **parts.form_of(settings))
 
     @classmethod
     def from_records(cls, records: Sequence[Mapping[str, Any]], label="label", **settings):
-        """The task whose labels are those of the records, in alphabetical order."""
-        labels = sorted({str(record[label]) for record in records})
-        return cls(tuple(labels), label=label, **settings)
+        """The task whose labels are those of the records, in order."""
+        many = settings.get("multi_label", False)
+        separator = settings.get("separator", SEPARATOR)
+        form = ManyLabels((), label, separator=separator) if many else OneLabel((), label)
+        found = {name for labels in labels_of(form, records) for name in labels}
+        return cls(in_order(found), label=label, **settings)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "TextClassification":
@@ -86,17 +126,23 @@ class TextClassification:
         Raises:
             InputError: it has no labels.
         """
-        return cls(parts.restored_labels(settings), **parts.restored(settings, cls.name))
+        own = parts.restored(settings, cls.name)
+        own.setdefault("multi_label", settings.get("problem_type") == ManyLabels.problem_type)
+        return cls(parts.restored_labels(settings), **own)
 
     def settings(self, encoder_settings: Mapping[str, Any]) -> dict:
         """`config.json` of a model with this head: the encoder's, with class and labels."""
+        many = ("multi_label", "threshold", "separator") if self.multi_label else ()
         return {
             **encoder_settings,
-            "problem_type": "single_label_classification",
+            "problem_type": self.form.problem_type,
             "classifier_dropout": self.dropout,
             **parts.label_settings(self.labels),
-            "kbert": parts.saved(self, "text", "label", "max_length", "pooling", "stride"),
-        }
+            "kbert": parts.saved(
+                self, "text", "text_pair", "label", "max_length", "pooling", "stride", *many,
+                *parts.TABLE,
+            ),
+        }  # fmt: skip
 
     def check(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Raises an InputError if a record's text is no string or its label not the task's."""
@@ -116,31 +162,32 @@ class TextClassification:
 
     def loss(self) -> keras.losses.Loss:
         """Cross-entropy of the logits."""
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return self.form.loss()
 
     def metrics(self) -> list[keras.metrics.Metric]:
-        """Accuracy."""
-        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+        """Accuracy; of several labels a text, F1."""
+        return self.form.metrics()
 
     def targets(self, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """Records → label numbers, int32 (N,).
+        """Records → label numbers, int32 (N,); of several labels a text, float32 (N, C).
 
         Raises:
             InputError: a record has a label that is not the task's.
         """
-        return parts.label_numbers(self.labels, [record[self.label] for record in records])
+        return self.form.targets(records)
 
     def dataset(self, records, tokenizer, batch_size=None, **settings):
         """Records → a `tf.data.Dataset` of (features, targets) for `model.fit`.
 
         Args:
-            records: mappings with the task's text and label columns.
+            records: mappings with the task's columns of texts and labels.
             tokenizer: text → token ids.
             batch_size: rows; or `token_budget=`, tokens in a batch with padding.
             settings: see `inputs.batches.batched_dataset` (shuffle, seed, remainder, …).
         """
         targets = self.targets(records)
-        rows = self.rows([record[self.text] for record in records], tokenizer)
+        rows, cut = self.texts.rows(records, tokenizer)
+        warn_of_cut(cut, len(rows), self.max_length)
         packer = self.packer(tokenizer)
         return batched_dataset(packer, rows, targets, batch_size=batch_size, **settings)
 
@@ -150,91 +197,38 @@ class TextClassification:
         Raises:
             InputError: `max_length` leaves no room, or no more than the stride.
         """
-        packer = Packer.of(tokenizer, self.max_length)
-        if self.stride is not None:
-            check_window(packer.room(1), self.stride, f" (max_length={self.max_length})")
-        return packer
+        return self.texts.packer(tokenizer)
 
-    def rows(self, texts: Sequence[str], tokenizer) -> list[Row]:
-        """Texts → packed rows, one for each: what is too long is cut."""
-        pack = self.packer(tokenizer).pack
-        return [pack(ids) for ids in tokenizer(texts)]
+    def rows(self, inputs: Sequence[Any], tokenizer) -> list[Row]:
+        """Texts or pairs → packed rows, one for each: what is too long is cut."""
+        return self.texts.rows(inputs, tokenizer)[0]
 
     # Answers
 
     def prepare(self, inputs: Sequence[Any], tokenizer) -> Prepared:
-        """Texts → rows as answers need them, one or more each."""
-        texts = [text for (text,) in parts.columns_of(inputs, self.inputs)]
-        if self.stride is None:
-            return Prepared(self.rows(texts, tokenizer), np.arange(len(texts)), inputs)
-        packer, rows, numbers = self.packer(tokenizer), [], []
-        for found, row in packed_windows(packer, tokenizer(texts), self.stride):
-            rows.append(row)
-            numbers.append(found.text)
-        return Prepared(rows, np.array(numbers, int), inputs)
+        """Texts or pairs → rows as answers need them, one or more each."""
+        return self.texts.prepare(inputs, tokenizer)
 
     def merged(self, outputs: Sequence[np.ndarray], prepared: Prepared) -> np.ndarray:
-        """Logits, (C,) a row → of texts (N, C): the logarithm of the mean probabilities."""
-        logits = np.array(outputs, "float32").reshape(-1, len(self.labels))
-        if self.stride is None:
-            return logits
-        mean = mean_of_windows(parts.softmax(logits), prepared.numbers)
-        return np.log(np.maximum(mean, SMALLEST)).astype(logits.dtype)
+        """Logits, (C,) a row → of texts (N, C): of windows, those of the mean probabilities."""
+        return self.texts.merged(outputs, prepared, self.form)
 
     def answers(self, logits: np.ndarray, prepared=None) -> Iterator[dict[str, Any]]:
-        """Logits (N, C) → one `{"label", "score"}` each; the score is the label's probability."""
-        scores = parts.softmax(logits)
-        for row, best in zip(scores, scores.argmax(axis=-1), strict=True):
-            yield {"label": self.labels[best], "score": float(row[best])}
+        """Logits (N, C) → `{"label", "score"}` each, or `{"labels", "scores"}`."""
+        return self.form.answers(logits)
 
-    def scores(self, logits: np.ndarray, records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Figures of logits (N, C) on records with their labels: accuracy, macro F1, loss."""
-        from sklearn.metrics import accuracy_score, f1_score
-
-        targets = self.targets(records)
-        chosen = logits.argmax(axis=-1)
-        right = parts.softmax(logits)[np.arange(len(targets)), targets]
-        return {
-            "accuracy": float(accuracy_score(targets, chosen)),
-            "macro_f1": float(f1_score(targets, chosen, average="macro", zero_division=0.0)),
-            "loss": float(np.mean(-np.log(np.maximum(right, 1e-300)))),
-            "examples": len(targets),
-        }
+    def scores(self, logits: np.ndarray, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Figures of logits (N, C) on records with their labels."""
+        return self.form.scores(logits, records)
 
     # Serving
 
     def signatures(self, logits, encode, tokenizer) -> dict:
         """The served functions; see `parts.text_signatures`."""
-        from_ids = self._logits_in_graph(logits, tokenizer)
-        return parts.text_signatures(self.serve, encode, (from_ids, logits), tokenizer)
-
-    def _logits_in_graph(self, logits, tokenizer):
-        """`prepare`, the model and `merged` as TensorFlow operations: ids of texts → (N, C)."""
-        import tensorflow as tf
-
-        from kbert.inputs import windows_in_graph
-
-        packer = self.packer(tokenizer)
-
-        def whole(ids):
-            return logits(**packer.pack_in_graph(ids))
-
-        def in_windows(ids):
-            found, features = windows_in_graph.packed_windows_in_graph(packer, ids, self.stride)
-            probabilities = tf.nn.softmax(tf.cast(logits(**features), tf.float32))
-            mean = windows_in_graph.mean_of_windows(probabilities, found.text)
-            return tf.math.log(tf.maximum(mean, SMALLEST))
-
-        return whole if self.stride is None else in_windows
+        from_ids = self.texts.in_graph(logits, tokenizer, self.form)
+        number = len(self.inputs)
+        return parts.text_signatures(self.serve, encode, (from_ids, logits), tokenizer, number)
 
     def serve(self, logits):
         """Logits (B, C) → what the served signatures give, as TensorFlow operations."""
-        import tensorflow as tf
-
-        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
-        best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
-        return {
-            "label": tf.gather(tf.constant(self.labels), best),
-            "score": tf.reduce_max(probabilities, axis=-1),
-            "probabilities": probabilities,
-        }
+        return self.form.serve(logits)
