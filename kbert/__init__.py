@@ -16,7 +16,10 @@ __version__ = "0.1.0"
 
 HOMES = {
     "InputError": "kbert.errors",
+    "MultipleChoice": "kbert.tasks.multiple_choice",
     "Predictor": "kbert.inference",
+    "Regression": "kbert.tasks.regression",
+    "SentenceEmbedding": "kbert.tasks.sentence_embedding",
     "TextClassification": "kbert.tasks.text_classification",
     "Tokenizer": "kbert.text.tokenizer",
     "adamw": "kbert.training.optimizer",

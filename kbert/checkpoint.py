@@ -165,17 +165,24 @@ def save(folder: str | os.PathLike, model: "keras.Model", settings: dict, tokeni
     Args:
         folder: is made if it is not there.
         model: an encoder, or an encoder with a head.
-        settings: `config.json`'s contents, with the head's labels (`task.settings(…)`).
+        settings: `config.json`'s contents, with the head's labels (`task.settings(…)`). What its
+            entry "kbert" has under "files", path → contents, is written beside, as JSON.
         tokenizer: text → token ids.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     architecture = architecture_of(folder, settings)
-    head = settings.get("kbert", {}).get("head")
+    ours = dict(settings.get("kbert", {}))
+    beside, head = ours.pop("files", {}), ours.get("head")
     tensors = tensors_of(model, architecture, head)
     safetensors.write(folder / safetensors.WEIGHTS, tensors)
     tokenizer.save(folder)
-    write_json(folder / CONFIG, {**settings, "architectures": [class_name(settings, head)]})
+    for file, content in beside.items():
+        (folder / file).parent.mkdir(exist_ok=True)
+        write_json(folder / file, content)
+    own = {"kbert": ours} if ours else {}
+    name = class_name(settings, head)
+    write_json(folder / CONFIG, {**settings, "architectures": [name], **own})
 
 
 def tensors_of(
@@ -196,6 +203,8 @@ def tensors_of(
     published = architecture.HEADS.get(head)
     rows = (*architecture.NAMES, *(published or ()))
     arrays, ours = names.take(model.weights), {}
+    for layer in model.layers:  # a fixed scale goes into the weights of the layer before it
+        arrays = layer.folded(arrays) if hasattr(layer, "folded") else arrays
     if published is None:
         known = names.known(rows)
         ours = {f"{names.OURS}.{p.replace('/', '.')}": a for p, a in arrays.items() if not known(p)}

@@ -45,9 +45,10 @@ def load(path: str | os.PathLike, task: str | None = None, **settings):
     """
     if task is None:
         return checkpoint.load(path, **settings)
-    task_class = tasks.task_class(task)
+    tasks.task_class(task)  # a name that is unknown is told before the weights are read
     loaded = checkpoint.load(path, **settings)
-    described = task_class.from_settings({"id2label": TWO_LABELS, **loaded.settings})
+    settings = {"id2label": TWO_LABELS, **loaded.settings}
+    described = tasks.from_folder(checkpoint.find_folder(path), settings, task)
     model = described.model(loaded.encoder)
     new = names.load_head(model, loaded.encoder, described.head)
     if new:
@@ -70,7 +71,7 @@ def task_model(loaded: checkpoint.Checkpoint, folder):
         InputError: not a run folder: no labels, or no weights for the head.
     """
     try:
-        task = tasks.from_settings(loaded.settings)
+        task = tasks.from_folder(folder, loaded.settings)
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error
     model = task.model(loaded.encoder)

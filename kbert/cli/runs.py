@@ -1,12 +1,10 @@
 """`kbert evaluate`, `predict` and `export`: what is done with a run folder."""
 
 import json
-from pathlib import Path
 
 import click
 
-from kbert.cli.shared import naming, show_scores
-from kbert.errors import InputError
+from kbert.cli.shared import naming, run_folder, show_scores
 from kbert.inputs.tables import DELIMITERS
 
 COLUMNS = {
@@ -99,7 +97,7 @@ def export(run, folder, dtype):
     from kbert.export.saved_model import export as write
     from kbert.loading import task_model
 
-    loaded = checkpoint.load(_run_folder(run), dtype=dtype)
+    loaded = checkpoint.load(run_folder(run), dtype=dtype)
     task, model = task_model(loaded, run)
     click.echo(write(model, task, loaded.tokenizer, folder))
 
@@ -107,7 +105,7 @@ def export(run, folder, dtype):
 def _predictor(run, dtype, batch_size):
     from kbert.training.finetune import load_predictor
 
-    predictor = load_predictor(_run_folder(run), dtype)[1]
+    predictor = load_predictor(run_folder(run), dtype)[1]
     predictor.batch_size = batch_size
     return predictor
 
@@ -121,9 +119,3 @@ def _with(task, settings):
         if not hasattr(task, name):
             raise click.UsageError(f"--{name.replace('_', '-')}: {task.name} has no such setting.")
     return replace(task, **given)
-
-
-def _run_folder(run) -> Path:
-    if not Path(run).is_dir():
-        raise InputError(f"{run}: no such run folder.")
-    return Path(run)

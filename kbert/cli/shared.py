@@ -1,6 +1,7 @@
 """What commands have in common: how they tell what is wrong, and what was measured."""
 
 import contextlib
+from pathlib import Path
 
 import click
 
@@ -14,6 +15,13 @@ def naming(file):
         yield
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
+
+
+def run_folder(run) -> Path:
+    """The path of a run folder, which must be there."""
+    if not Path(run).is_dir():
+        raise InputError(f"{run}: no such run folder.")
+    return Path(run)
 
 
 # Figures that are shares of one, told in percent.

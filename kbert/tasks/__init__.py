@@ -30,9 +30,11 @@ from pathlib import Path
 from typing import Any
 
 from kbert.errors import InputError
+from kbert.tasks import modules
 
 TEXT_CLASSIFICATION = "text-classification"
-SHARED = {"__init__", "parts"}  # files here that are no task
+# Files here that are no task.
+SHARED = {"__init__", "correlation", "labels", "modules", "pairs", "parts", "texts"}
 
 
 def names() -> tuple[str, ...]:
@@ -53,13 +55,42 @@ def task_class(name: str):
     return getattr(home, name.title().replace("-", ""))
 
 
+def from_folder(folder, settings: Mapping[str, Any], name: str | None = None):
+    """The task of a checkpoint folder: `from_settings`, or where the folder says more, of that.
+
+    Args:
+        folder: of kbert, transformers or sentence-transformers.
+        settings: its `config.json`.
+        name: the task that is asked; None for the one that the folder describes.
+    """
+    if name is None:
+        is_theirs = modules.are_in(folder) and "kbert" not in settings
+        name = "sentence-embedding" if is_theirs else None
+    if name is None:
+        return from_settings(settings)
+    kind = task_class(name)
+    if hasattr(kind, "from_folder"):
+        return kind.from_folder(folder, settings)
+    return kind.from_settings(settings)
+
+
 def from_settings(settings: Mapping[str, Any]):
     """The task that a saved `config.json` describes, with its labels.
 
     Raises:
         InputError: it describes no task that this version knows.
     """
-    name = settings.get("kbert", {}).get("task", TEXT_CLASSIFICATION)
+    name = settings.get("kbert", {}).get("task") or _task_of(settings)
     if name not in names():
         raise InputError(f"config.json: task {name!r}; this version knows {', '.join(names())}.")
     return task_class(name).from_settings(settings)
+
+
+def _task_of(settings: Mapping[str, Any]) -> str:
+    """The task of a model that kbert did not save, by its class and problem type."""
+    if settings.get("problem_type") == "regression":
+        return "regression"
+    classes = settings.get("architectures") or ["ForSequenceClassification"]
+    of_class = {"ForMultipleChoice": "multiple-choice"}
+    ending = "For" + classes[0].rpartition("For")[2]
+    return of_class.get(ending, TEXT_CLASSIFICATION)
