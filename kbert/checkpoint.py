@@ -1,6 +1,5 @@
 """A checkpoint is a Hugging Face folder: config.json, model.safetensors, tokenizer, labels."""
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kbert.errors import InputError
-from kbert.hub import find_folder
+from kbert.hub import CONFIG, find_folder, read_settings, write_json
 from kbert.text.tokenizer import Tokenizer
 from kbert.weights import foreign, formats, names, safetensors, torch_pickle
 
@@ -33,7 +32,6 @@ ARCHITECTURES = {
     "roberta": "roberta",
     "xlm-roberta": "roberta",
 }
-CONFIG = "config.json"
 
 
 @dataclass
@@ -225,32 +223,6 @@ def _check_positions(model, architecture):
                 f"{CONFIG} of {architecture.__name__} has no words for: opened again it would "
                 "be another model. Keep it with model.save('….keras')."
             )
-
-
-def read_settings(folder: Path) -> dict:
-    """`config.json` of a checkpoint folder.
-
-    Raises:
-        InputError: it is not there, or not a JSON object.
-    """
-    file = folder / CONFIG
-    if not file.is_file():
-        there = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
-        raise InputError(f"{folder}: expected {CONFIG} of a checkpoint; there is {there}.")
-    try:
-        settings = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file}: not valid JSON ({error}).") from error
-    if not isinstance(settings, dict):
-        raise InputError(f"{file}: expected a JSON object, it is a {type(settings).__name__}.")
-    return settings
-
-
-def write_json(file: Path, content) -> None:
-    """Write beside, then rename."""
-    beside = file.with_name(file.name + ".part")
-    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(beside, file)
 
 
 def architecture_of(folder: Path, settings: dict) -> ModuleType:

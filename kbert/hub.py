@@ -1,10 +1,12 @@
-"""A local folder, or a model of the Hugging Face hub fetched into the hub's cache."""
+"""A checkpoint's folder, local or fetched from the Hugging Face hub, and the JSON files in it."""
 
+import json
 import os
 from pathlib import Path
 
 from kbert.errors import InputError
 
+CONFIG = "config.json"
 HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model"]
 PICKLES = ["pytorch_model*.bin"]
 
@@ -36,3 +38,29 @@ def find_folder(
             f"fetched ({type(error).__name__}). Give the path of a checkpoint folder, or check "
             "the name and the network."
         ) from error
+
+
+def read_settings(folder: Path) -> dict:
+    """`config.json` of a checkpoint folder.
+
+    Raises:
+        InputError: it is not there, or not a JSON object.
+    """
+    file = folder / CONFIG
+    if not file.is_file():
+        there = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+        raise InputError(f"{folder}: expected {CONFIG} of a checkpoint; there is {there}.")
+    try:
+        settings = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file}: not valid JSON ({error}).") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{file}: expected a JSON object, it is a {type(settings).__name__}.")
+    return settings
+
+
+def write_json(file: Path, content) -> None:
+    """Write beside, then rename."""
+    beside = file.with_name(file.name + ".part")
+    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    os.replace(beside, file)
