@@ -122,6 +122,8 @@ def read(folder: Path, allow_pickle: bool = False) -> Contents:
         files = {n: data for n, data in found.tokenizer_files.items() if n.endswith(".model")}
         return Contents(settings, tokenizer, lambda: tensors, files, found.left_out, found.notes)
     settings = read_settings(folder)
+    if "model_type" not in settings:
+        settings |= _told_by_weights(folder)
     architecture_of(folder, settings)
 
     def tensors():
@@ -223,6 +225,17 @@ def _check_positions(model, architecture):
                 f"{CONFIG} of {architecture.__name__} has no words for: opened again it would "
                 "be another model. Keep it with model.save('….keras')."
             )
+
+
+def _told_by_weights(folder: Path) -> dict[str, str]:
+    """The model type that a model with a head has in its weights' names: "bert.encoder…".
+
+    Folders of before 2020 have none in config.json.
+    """
+    files = safetensors.find(folder, safetensors.WEIGHTS, safetensors.INDEX)
+    first = {name.partition(".")[0] for name in safetensors.names(files)}
+    told = first & ARCHITECTURES.keys()
+    return {"model_type": told.pop()} if len(told) == 1 else {}
 
 
 def architecture_of(folder: Path, settings: dict) -> ModuleType:

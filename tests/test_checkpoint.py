@@ -276,3 +276,12 @@ def test_a_path_that_is_not_there_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(kbert.InputError, match="file: expected a checkpoint folder, it is a file"):
         kbert.load(tmp_path / "file")
+
+
+def test_a_folder_without_a_model_type_is_told_by_the_names_of_its_weights(data_dir):
+    """rxnfp's config.json is of before 2020; a bare encoder's names tell nothing."""
+    folder = data_dir / "weights" / "rxnfp_pretrained"
+    assert "model_type" not in checkpoint.read_settings(folder)
+    loaded = kbert.load(folder, dtype="float32")
+    assert loaded.settings["model_type"] == "bert"
+    assert "MaskedLM" in loaded.encoder.head_weights

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -59,21 +60,37 @@ def read(files: list[Path]) -> dict[str, np.ndarray]:
         InputError: a file is truncated or is not a safetensors file.
     """
     import ml_dtypes  # noqa: F401 (teaches NumPy bfloat16; a dependency of Keras)
-    from safetensors import SafetensorError, safe_open
 
     tensors = {}
     for file in files:
-        try:
-            with safe_open(file, framework="numpy") as opened:
-                for name in opened.keys():  # noqa: SIM118 (not a dict)
-                    tensors[name] = _float32(opened.get_tensor(name))
-        except SafetensorError as error:
-            size = file.stat().st_size
-            raise InputError(
-                f"{file}: not a whole safetensors file ({error}); it has {size:,} bytes. "
-                "Fetch or copy it again."
-            ) from error
+        with _opened(file) as opened:
+            for name in opened.keys():  # noqa: SIM118 (not a dict)
+                tensors[name] = _float32(opened.get_tensor(name))
     return tensors
+
+
+def names(files: list[Path]) -> list[str]:
+    """The names of all tensors; errors are those of `read`."""
+    found = []
+    for file in files:
+        with _opened(file) as opened:
+            found += opened.keys()
+    return found
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            yield opened
+    except SafetensorError as error:
+        size = file.stat().st_size
+        raise InputError(
+            f"{file}: not a whole safetensors file ({error}); it has {size:,} bytes. "
+            "Fetch or copy it again."
+        ) from error
 
 
 def write(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
