@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 REMAINDERS = ("smaller", "fill", "drop")
 IGNORED = -100  # a token's target that is not learned, as in transformers
+# The number of a row and of an epoch → the row as it is then, and a target for each of its tokens.
+Draw = Callable[[int, int], tuple[Row, np.ndarray]]
 
 
 def batched_dataset(
@@ -37,6 +39,7 @@ def batched_dataset(
     rows: Sequence[Row | list[Row]],
     targets: np.ndarray | Sequence[np.ndarray] | None = None,
     *,
+    draw: Draw | None = None,
     batch_size: int | None = None,
     token_budget: int | None = None,
     buckets: Sequence[int] | None = None,
@@ -55,30 +58,35 @@ def batched_dataset(
         rows: N of them, from `packer.pack`.
         targets: numbers, (N,) or (N, C); or a list of one array for each row, int (its tokens,):
             a number for every token, or IGNORED.
+        draw: in place of targets, for rows that are other ones in each epoch (masks drawn anew):
+            function of the number of a row and of an epoch → that row then, as long as in `rows`,
+            and its targets, int: a number for every token, or for each of its places if the packer
+            has `places`, a length → how many places a row of that length is padded to.
         remainder: what becomes of the one batch that is not full. "smaller": it stays so. "drop":
             left out. "fill": rows are repeated with weight 0, for devices that want one shape or
             equal shares; use Keras's `weighted_metrics`, as plain ones count the repeated rows.
 
     Returns:
         Of `(features, targets)`, or `(features, targets, sample_weight)` to fill, or `features`
-        without targets. Features are `packer.pad`'s, (B, T); sample_weight is float32 (B,). With
-        targets of tokens, always the first: targets int32 (B, T), and sample_weight float32 (B, T)
-        is 0 where they are ignored; a loss that divides by the weights
-        (`reduction="mean_with_sample_weight"`) is then the mean over the tokens that are learned.
+        without targets or `draw`. Features are `packer.pad`'s, (B, T); sample_weight is float32
+        (B,). With targets of tokens, or drawn ones, always the second: targets int32 (B, T), or
+        (B, places), and sample_weight float32 of that shape, 0 where they are ignored; a loss that
+        divides by the weights (`reduction="mean_with_sample_weight"`) is then the mean over the
+        tokens that are learned.
 
     Raises:
         InputError: no rows, none left to train on, targets that do not fit, an unknown setting.
     """
     if targets is not None and not _of_tokens(targets):
         targets = np.asarray(targets)
-    _check_examples(rows, targets, remainder)
+    _check_examples(rows, targets, remainder, draw)
     buckets = bucket_lengths(packer.max_length) if buckets is None else buckets
     sizes = {"batch_size": batch_size, "token_budget": token_budget}
     plan = partial(
         plan_batches, _lengths(rows), buckets=buckets, shuffle=shuffle, seed=seed, **sizes
     )
     capacity = partial(rows_in_batch, **sizes)
-    return _Passes(packer, rows, targets, plan, capacity, remainder, first_epoch).dataset()
+    return _Passes(packer, rows, targets, plan, capacity, remainder, first_epoch, draw).dataset()
 
 
 def with_integer_masks(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -150,6 +158,11 @@ class _Passes:
     capacity: Callable[[int], int]
     remainder: str
     epoch: int
+    draw: Draw | None = None
+
+    @property
+    def has_token_targets(self) -> bool:
+        return self.draw is not None or _of_tokens(self.targets)
 
     def dataset(self) -> tf.data.Dataset:
         """The passes as a dataset of known cardinality that fetches ahead."""
@@ -180,34 +193,41 @@ class _Passes:
         for number, (indices, padded_length) in enumerate(batches, 1):
             if number == len(batches):
                 self.epoch = epoch + 1
-            yield self.element(indices, padded_length)
+            yield self.element(epoch, indices, padded_length)
 
-    def element(self, indices: np.ndarray, padded_length: int):
+    def element(self, epoch: int, indices: np.ndarray, padded_length: int):
         num_real = len(indices)
         if self.remainder == "fill":
             indices = np.resize(indices, self.capacity(padded_length))  # from the first row again
-        element = [self.packer.pad(_flat(self.rows, indices), padded_length)]
+        if self.draw is None:
+            rows, targets = _flat(self.rows, indices), self.targets
+            targets = [targets[i] for i in indices] if self.has_token_targets else targets
+        else:
+            rows, targets = zip(*(self.draw(int(i), epoch) for i in indices), strict=True)
+        element = [self.packer.pad(rows, padded_length)]
         is_real = (np.arange(len(indices)) < num_real).astype(np.float32)
-        if _of_tokens(self.targets):
-            element += self.of_tokens(indices, is_real, padded_length)
+        if self.has_token_targets:
+            element += self.of_tokens(targets, is_real, padded_length)
         elif self.targets is not None:
-            element.append(self.targets[indices])
+            element.append(targets[indices])
             element += [is_real] * (self.remainder == "fill")
         return tuple(element) if len(element) > 1 else element[0]
 
-    def of_tokens(self, indices, is_real, padded_length):
-        """Targets of tokens, padded, and their weights: (B, T) each."""
-        targets = np.full((len(indices), padded_length), IGNORED, np.int32)
-        for row, index in enumerate(indices):
-            targets[row, : len(self.targets[index])] = self.targets[index]
-        weights = (targets != IGNORED) * is_real[:, np.newaxis]
-        return [np.where(targets == IGNORED, 0, targets), weights.astype(np.float32)]
+    def of_tokens(self, targets, is_real, padded_length):
+        """Targets of tokens, padded, and their weights: (B, T) each; or of places."""
+        places = getattr(self.packer, "places", None)
+        width = places(padded_length) if places else padded_length
+        padded = np.full((len(targets), width), IGNORED, np.int32)
+        for row, numbers in enumerate(targets):
+            padded[row, : len(numbers)] = numbers
+        weights = (padded != IGNORED) * is_real[:, np.newaxis]
+        return [np.where(padded == IGNORED, 0, padded), weights.astype(np.float32)]
 
     def spec(self, tf):
         """What `element` gives, of any batch size and length."""
         features = self.packer.pad([], 0)
         specs = [{name: tf.TensorSpec((None, None), features[name].dtype) for name in features}]
-        if _of_tokens(self.targets):
+        if self.has_token_targets:
             specs += [tf.TensorSpec((None, None), dtype) for dtype in (tf.int32, tf.float32)]
         elif self.targets is not None:
             specs.append(tf.TensorSpec((None, *self.targets.shape[1:]), self.targets.dtype))
@@ -233,13 +253,13 @@ def _flat(rows: Sequence[Row | list[Row]], indices: np.ndarray) -> list[Row]:
     return [row for x in chosen for row in (x if isinstance(x, list) else [x])]
 
 
-def _check_examples(rows: Sequence[Row | list[Row]], targets, remainder: str):
+def _check_examples(rows: Sequence[Row | list[Row]], targets, remainder: str, draw=None):
     if remainder not in REMAINDERS:
         raise InputError(f"Expected remainder to be one of {REMAINDERS}, came {remainder!r}.")
     if not len(rows):
         raise InputError("Expected rows to batch, came none: check what the file was read into.")
     if targets is None:
-        if remainder == "fill":
+        if remainder == "fill" and draw is None:
             raise InputError(
                 'Expected targets with remainder="fill", which weighs them, came none: give '
                 'targets, or take remainder="smaller".'

@@ -14,6 +14,7 @@ import pytest
 import kbert
 from kbert.errors import InputError
 from kbert.inputs.batches import (
+    IGNORED,
     batched_dataset,
     in_input_order,
     sorted_batches,
@@ -528,6 +529,61 @@ def test_integer_masks_change_nothing_else(rows):
         "padding_mask",
         "segment_ids",
     }
+
+
+# Rows drawn anew
+
+
+def drawn(number, epoch):
+    """The row's first token tells its epoch; it is asked for that, and its last token for 7."""
+    ids, segments = PACKER.pack([11, 13, 17][: 1 + number % 3])
+    ids = [100 + epoch, *ids[1:]]
+    return (ids, segments), np.array([epoch, *[IGNORED] * (len(ids) - 2), 7])
+
+
+@pytest.mark.parametrize("remainder", ["smaller", "fill"])
+def test_rows_are_drawn_anew_in_each_epoch_with_their_targets(remainder):
+    rows = [PACKER.pack([11, 13, 17][: 1 + number % 3]) for number in range(7)]
+    dataset = batched_dataset(
+        PACKER, rows, draw=drawn, batch_size=5, shuffle=False, first_epoch=2, remainder=remainder
+    )
+    for epoch in (2, 3):
+        batches = taken(dataset)
+        assert len(batches) == 2
+        real = 0
+        for features, targets, weights in batches:
+            assert targets.shape == weights.shape == features["token_ids"].shape
+            assert (targets.dtype, weights.dtype) == (np.int32, np.float32)
+            assert set(features["token_ids"][:, 0]) == {100 + epoch}
+            is_real = weights[:, 0] == 1
+            real += is_real.sum()
+            last = features["padding_mask"].sum(1) - 1
+            for row in np.flatnonzero(is_real):
+                expected = np.zeros_like(targets[row])
+                expected[[0, last[row]]] = epoch, 7
+                assert targets[row].tolist() == expected.tolist()
+                assert np.flatnonzero(weights[row]).tolist() == [0, last[row]]
+            assert not weights[~is_real].any()
+        assert real == 7
+
+
+def test_targets_of_places_are_padded_as_the_packer_says():
+    class Places(SimpleNamespace):
+        def pad(self, rows, length):
+            return PACKER.pad(rows, length)
+
+        def places(self, length):
+            return length // 2 + 1
+
+    def draw(number, epoch):
+        return rows[number], np.array([[5, 7], [], [11]][number], int)
+
+    rows = [PACKER.pack([11]), PACKER.pack([13]), PACKER.pack([17, 19, 23])]
+    packer = Places(max_length=13)
+    ((_, targets, weights),) = taken(batched_dataset(packer, rows, draw=draw, batch_size=3))
+    assert targets.shape == weights.shape == (3, 5)
+    assert sorted(targets.tolist()) == [[0] * 5, [5, 7, 0, 0, 0], [11, 0, 0, 0, 0]]
+    assert sorted(weights.sum(1)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
