@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from kbert.inputs.batches import sorted_batches
+from kbert.inputs.gaps import PLACES
 from kbert.inputs.packer import warn_of_cut
 
 # Inputs that are sorted by length together: memory stays constant however many come.
@@ -51,11 +52,19 @@ class Predictor:
         warn_of_cut(prepared.cut, len(inputs), self.task.max_length)
         return self.task.merged(self.outputs(prepared.rows), prepared)
 
-    def outputs(self, rows: Sequence) -> list[np.ndarray]:
+    def scores(self, records: Sequence[Any]) -> dict[str, float]:
+        """The task's figures on records, or on what it makes of them (masks)."""
+        prepared = getattr(self.task, "examples", self.task.prepare)(records, self.tokenizer)
+        return self.task.scores(self.task.merged(self.outputs(prepared.rows), prepared), records)
+
+    def outputs(self, rows: Sequence) -> list:
         """Packed rows → what the model gives for each, in their order; computed short to long.
 
-        Where the model answers for tokens, a row's output has the length of its batch.
+        Where the model answers for tokens, a row's output has the length of its batch. Where that
+        is more than can be kept (a number for each word of the vocabulary), the task's `reduced`
+        says what is.
         """
+        reduced = getattr(self.task, "reduced", None)
         packer = self.task.packer(self.tokenizer)
         # XLA compiles each length, so JAX gets the few of the ladder; the others take any.
         any_length = range(1, packer.max_length + 1)
@@ -65,7 +74,7 @@ class Predictor:
             packer, rows, batch_size=self.batch_size, buckets=buckets
         ):
             for index, output in zip(indices, self.function(features), strict=True):
-                found[index] = output
+                found[index] = reduced(output, rows[index]) if reduced else output
         return found
 
 
@@ -97,7 +106,7 @@ def freeze(model: keras.Model):
     result, of a variable it cannot. That is half the time of a forward pass on a CPU.
 
     Args:
-        model: functional, its inputs a dict of (B, T) tensors, one output.
+        model: functional, its inputs a dict of (B, T) tensors, or (B, M); one output.
 
     Returns:
         A `tf.function` that takes the inputs by name and gives the output.
@@ -153,14 +162,28 @@ def _torch_function(model):
         tensors = [keras.ops.convert_to_tensor(features[key]) for key in keys]
         full = bool(features["padding_mask"].all())
         if full not in graphs:
-            graphs[full] = _traced(eager, tensors)
+            graphs[full] = _traced(
+                eager, tensors, lambda rows: [_other(key, features, rows) for key in keys]
+            )
         return graphs[full](*tensors).float().cpu().numpy()
 
     return function
 
 
-def _traced(eager, tensors):
-    """`eager` as a graph of PyTorch, if that graph serves other lengths and batches too."""
+def _other(key: str, features, rows: int):
+    """The first rows of a feature, as a batch of other sizes has them: shorter by a token."""
+    first = features[key][:rows]
+    if key != PLACES:
+        return keras.ops.convert_to_tensor(first[:, :-1])
+    last = features["padding_mask"].shape[1] - 2
+    return keras.ops.convert_to_tensor(np.minimum(np.concatenate([first, first], 1), max(last, 0)))
+
+
+def _traced(eager, tensors, others):
+    """`eager` as a graph of PyTorch, if that graph serves other sizes too.
+
+    `others` makes a batch of other sizes, of as many rows as belong together.
+    """
     import torch
 
     with warnings.catch_warnings():
@@ -168,8 +191,8 @@ def _traced(eager, tensors):
         graph = torch.jit.trace(eager, tuple(tensors), check_trace=False)
     try:
         rows = len(tensors[0]) // len(graph(*tensors))  # that belong together, as choices do
-        others = [tensor[:rows, :-1] for tensor in tensors]
-        is_same = torch.allclose(graph(*others), eager(*others), rtol=1e-2, atol=1e-2)
-    except RuntimeError:  # sizes that do not fit
+        other = others(rows)
+        is_same = torch.allclose(graph(*other), eager(*other), rtol=1e-2, atol=1e-2)
+    except (RuntimeError, IndexError):  # sizes that do not fit
         is_same = False
     return graph if is_same else eager

@@ -2,19 +2,22 @@
 
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 import tiny
-from harness import BACKEND, randomize, to_numpy
+from harness import BACKEND, randomize, run, to_numpy
 
 import kbert
 from kbert import inference
+from kbert.heads.masked_lm import masked_lm
 
 
 @pytest.fixture(scope="module")
 def predictor(tiny_dir):
     loaded = kbert.load(tiny_dir, dtype="float32")
     task = kbert.TextClassification(tuple("abcdefg"), max_length=23)
+    keras.utils.set_random_seed(2)  # so that not all texts get one label
     model = task.model(loaded.encoder)
     randomize(model)
     return kbert.Predictor(model, task, loaded.tokenizer, batch_size=8)
@@ -139,6 +142,37 @@ def test_one_traced_graph_serves_every_batch_and_length(is_padded, monkeypatch):
     assert isinstance(graph, ScriptModule)
 
 
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_a_model_of_places_serves_any_number_of_them(is_padded, monkeypatch):
+    """`masked_positions` has a length of its own; on PyTorch one traced graph serves all."""
+    graphs = []
+    trace = inference._traced
+    monkeypatch.setattr(
+        inference, "_traced", lambda *given: graphs.append(trace(*given)) or graphs[-1]
+    )
+    model = masked_lm(tiny_model(), at_positions=True)
+    randomize(model)
+    function = inference.inference_function(model)
+    draw = np.random.default_rng(3)
+    for shape, num_places in (((5, 11), 4), ((7, 3), 1), ((2, 19), 11)):
+        features = {
+            "token_ids": draw.integers(0, 23, shape, "int32"),
+            "segment_ids": np.zeros(shape, "int32"),
+            "padding_mask": np.ones(shape, bool),
+            "masked_positions": draw.integers(0, shape[1], (shape[0], num_places), "int32"),
+        }
+        features["masked_positions"][0, 0] = shape[1] - 1
+        features["padding_mask"][1, 2:] = not is_padded
+        expected = run(model, features)
+        assert expected.shape == (shape[0], num_places, 101)
+        np.testing.assert_allclose(function(features), expected, rtol=0, atol=1e-4)
+    if BACKEND == "torch":
+        from torch.jit import ScriptModule
+
+        (graph,) = graphs
+        assert isinstance(graph, ScriptModule)
+
+
 @pytest.mark.skipif(BACKEND != "torch", reason="the traced graph is PyTorch's")
 def test_a_graph_that_does_not_serve_other_lengths_is_not_used():
     import torch
@@ -148,7 +182,7 @@ def test_a_graph_that_does_not_serve_other_lengths_is_not_used():
             return x * float(x.shape[1])  # a size that tracing keeps as it came
 
     eager = Fixed()
-    assert inference._traced(eager, [torch.ones(2, 5)]) is eager
+    assert inference._traced(eager, [torch.ones(2, 5)], [torch.ones(1, 4)]) is eager
 
 
 def tiny_model():

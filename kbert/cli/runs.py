@@ -46,7 +46,7 @@ def evaluate(run, data, batch_size, dtype, **other):
     records = task.read(data, **vars(task))
     with naming(data):
         task.check(records)
-    show_scores(task.scores(predictor.logits(records), records), data)
+    show_scores(predictor.scores(records), data)
 
 
 @click.command(epilog="Columns and the form of tables are those of the training, if not given.")

@@ -21,6 +21,10 @@ options of `kbert finetune <name>` (`parts.setting` gives them their help). It h
     merged(outputs, prepared)         outputs, one a row → results, one an input
     answers(results, prepared)        → one dict of words and numbers an input
     scores(results, records)          → figures
+    examples(records, tokenizer)      what is measured, where that is not what is asked (masks): as
+                                      `prepare`; a task may do without
+    reduced(output, row)              what is kept of a row's output, where not all of it can be;
+                                      a task may do without
     signatures(model, encode, tokenizer)  the served functions, as TensorFlow operations
 """
 

@@ -61,13 +61,18 @@ def restored(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
 
     transformers takes the encoder's dropout where the classifier has none of its own.
     """
-    entry = settings.get("kbert", {})
-    own = dict(entry.get("settings", {})) if entry.get("task") == name else {}
+    own = own_settings(settings, name)
     # The last but one is ALBERT's name for the last.
     for key in ("hidden_dropout_prob", "dropout", "classifier_dropout_prob", "classifier_dropout"):
         if settings.get(key) is not None:
             own["dropout"] = settings[key]
     return own
+
+
+def own_settings(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The settings that `saved` wrote for the task of that name; none of another's."""
+    entry = settings.get("kbert", {})
+    return dict(entry.get("settings", {})) if entry.get("task") == name else {}
 
 
 def label_settings(labels: Sequence[str]) -> dict[str, dict]:

@@ -135,8 +135,7 @@ def finetune(
 
 def evaluate(folder: str | os.PathLike, records: Records, dtype: str = "float32") -> dict:
     """The task's figures for a run folder on records."""
-    task, predictor = load_predictor(folder, dtype)
-    return task.scores(predictor.logits(records), records)
+    return load_predictor(folder, dtype)[1].scores(records)
 
 
 def load_predictor(folder: str | os.PathLike, dtype: str = "float32"):
