@@ -10,7 +10,7 @@ import tiny
 from harness import to_numpy
 
 import kbert
-from kbert import hub
+from kbert import checkpoint, hub
 from kbert.training.finetune import load_predictor
 from kbert.weights import safetensors
 
