@@ -23,6 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks import (
+    architectures,
     figure_1_parity,
     figure_2_tokenizer,
     figure_3_saved_model,
@@ -47,6 +48,7 @@ FIGURES = {
     "6": figure_6_finetune,
     "7": figure_7_full_length,
     "8": figure_8_import,
+    "architectures": architectures,
     "kernels": kernels,
     "learning": learning_speed,
     "local": local_attention,
