@@ -210,7 +210,7 @@ def break_checkpoint(name, folder):
         return [str(folder), "vocab.txt"]
     if name == "model_type":
         changed(folder, model_type="big_bird")
-        return [str(folder / "config.json"), "'big_bird'", "knows bert"]
+        return [str(folder / "config.json"), "'big_bird'", "knows albert, bert"]
     if name == "truncated":
         os.truncate(weights, weights.stat().st_size // 2)
         return [str(weights), "not a whole safetensors file"]

@@ -201,7 +201,7 @@ def test_pairs_are_learned(one_block_dir, label):
     assert history.history["loss"][-1] < history.history["loss"][0]
     predictor = kbert.Predictor(model, task, loaded.tokenizer)
     after = judge.scores(predictor.logits(test), test)
-    assert after["pearson"] > 0.8 > 0.3 > before["pearson"]
+    assert after["pearson"] > 0.8 > 0.5 > before["pearson"]
     if label:
         dataset = task.dataset(test, loaded.tokenizer, shuffle=False, **settings)
         figures = model.evaluate(dataset, verbose=0, return_dict=True)
