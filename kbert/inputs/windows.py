@@ -143,6 +143,23 @@ def mean_of_windows(outputs: np.ndarray, texts: np.ndarray) -> np.ndarray:
     return sums / counts.reshape(-1, *[1] * (outputs.ndim - 1)).astype(outputs.dtype)
 
 
+def span_scores(start_scores: np.ndarray, end_scores: np.ndarray, longest: int) -> np.ndarray:
+    """The scores of all answers in a window, start + end.
+
+    Args:
+        start_scores, end_scores: float (L,), of the window's tokens.
+        longest: most tokens in an answer.
+
+    Returns:
+        (L, longest): at [i, n] the answer of n + 1 tokens from token i on; -inf beyond the window.
+    """
+    if not len(start_scores):
+        return np.zeros((0, longest), end_scores.dtype)
+    beyond = np.full(longest - 1, -np.inf, end_scores.dtype)
+    ends = np.concatenate([end_scores, beyond])
+    return start_scores[:, np.newaxis] + np.lib.stride_tricks.sliding_window_view(ends, longest)
+
+
 def spans_of_windows(start_scores, end_scores, stacked: Window, longest: int) -> Span:
     """The best answer in each window: the highest start + end score, start first, not too long.
 
@@ -154,21 +171,17 @@ def spans_of_windows(start_scores, end_scores, stacked: Window, longest: int) ->
     Returns:
         Spans (W,), in tokens of the texts. Of equal scores the first start wins, then first end.
     """
-    position = np.arange(start_scores.shape[1])
-    distance = position - position[:, np.newaxis]  # from a start, a row, to an end, a column
-    allowed = (distance >= 0) & (distance < longest)
     spans = []
     for number, (start, end, column) in enumerate(
         zip(stacked.start, stacked.end, stacked.column, strict=True)
     ):
         columns = slice(column, column + end - start)
-        sums = start_scores[number, columns, np.newaxis] + end_scores[number, columns]
-        sums = np.where(allowed[: end - start, : end - start], sums, -np.inf)
+        sums = span_scores(start_scores[number, columns], end_scores[number, columns], longest)
         if not sums.size:
             spans.append((start, start, -np.inf))
             continue
-        first, last = np.unravel_index(sums.argmax(), sums.shape)
-        spans.append((start + first, start + last + 1, sums[first, last]))
+        first, more = np.unravel_index(sums.argmax(), sums.shape)
+        spans.append((start + first, start + first + more + 1, sums[first, more]))
     starts, ends, scores = zip(*spans, strict=True) if spans else ((), (), ())
     score = np.array(scores, start_scores.dtype)
     return Span(stacked.text, np.array(starts, np.int64), np.array(ends, np.int64), score)
@@ -203,6 +216,12 @@ def own_outputs(outputs: np.ndarray, stacked: Window) -> np.ndarray:
     if not rows:
         return outputs[:0, 0]
     return outputs[np.concatenate(rows), np.concatenate(columns)]
+
+
+def own_columns(window: Window) -> slice:
+    """The columns of a window's own tokens in its packed row."""
+    shift = window.column - window.start
+    return slice(window.own_start + shift, window.own_end + shift)
 
 
 def first_tokens(words: Sequence[int | None]) -> np.ndarray:

@@ -80,24 +80,39 @@ def mean_of_windows(outputs: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
     return tf.math.segment_mean(outputs, texts)
 
 
-def spans_of_windows(start_scores, end_scores, found: Window, longest: int) -> Span:
-    """The best answer in each window, from scores (W, T): spans (W,), in tokens of the texts."""
-    width = tf.shape(start_scores)[1]
-    position = tf.range(width)
-    distance = position - position[:, tf.newaxis]
+def span_scores(start_scores, end_scores, found: Window, longest: int) -> tf.Tensor:
+    """The scores of all answers in each window, float (W, T, longest), from scores (W, T).
+
+    At [w, i, n] the answer of n + 1 tokens from column i on; -inf where that is none of the
+    window's.
+    """
+    position = tf.range(tf.shape(start_scores)[1])
     column, length = found.column[:, tf.newaxis], (found.end - found.start)[:, tf.newaxis]
     inside = (position >= column) & (position < column + length)  # (W, T)
-    allowed = (distance >= 0) & (distance < longest) & inside[:, tf.newaxis] & inside[:, :, None]
-    sums = start_scores[:, :, tf.newaxis] + end_scores[:, tf.newaxis]  # (W, T starts, T ends)
-    nothing = tf.constant(float("-inf"), sums.dtype)
-    flat = tf.reshape(tf.where(allowed, sums, nothing), [tf.shape(sums)[0], width * width])
+    nothing = tf.constant(float("-inf"), start_scores.dtype)
+    starts, ends = (tf.where(inside, scores, nothing) for scores in (start_scores, end_scores))
+    ends = tf.pad(ends, [[0, 0], [0, longest - 1]], constant_values=nothing)
+    return starts[:, :, tf.newaxis] + tf.signal.frame(ends, longest, 1, axis=1)
+
+
+def spans_of_windows(start_scores, end_scores, found: Window, longest: int) -> Span:
+    """The best answer in each window, from scores (W, T): spans (W,), in tokens of the texts."""
+    return likeliest_spans(span_scores(start_scores, end_scores, found, longest), found)
+
+
+def likeliest_spans(scores: tf.Tensor, found: Window) -> Span:
+    """The best answer in each window, of `span_scores`: spans (W,), in tokens of the texts."""
+    longest = scores.shape[2]
+    flat = tf.reshape(scores, [tf.shape(scores)[0], tf.shape(scores)[1] * longest])
     best = tf.argmax(flat, axis=1, output_type=tf.int32)
     score = tf.reduce_max(flat, axis=1)
-    start = found.start + best // width - found.column
-    end = found.start + best % width - found.column + 1
-    none = score == nothing
+    start = found.start + best // longest - found.column
+    none = score == tf.constant(float("-inf"), scores.dtype)
     return Span(
-        found.text, tf.where(none, found.start, start), tf.where(none, found.start, end), score
+        found.text,
+        tf.where(none, found.start, start),
+        tf.where(none, found.start, start + best % longest + 1),
+        score,
     )
 
 
