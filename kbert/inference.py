@@ -55,6 +55,7 @@ class Predictor:
     def scores(self, records: Sequence[Any]) -> dict[str, float]:
         """The task's figures on records, or on what it makes of them (masks)."""
         prepared = getattr(self.task, "examples", self.task.prepare)(records, self.tokenizer)
+        warn_of_cut(prepared.cut, len(records), self.task.max_length)
         return self.task.scores(self.task.merged(self.outputs(prepared.rows), prepared), records)
 
     def outputs(self, rows: Sequence) -> list:

@@ -9,6 +9,8 @@ options of `kbert finetune <name>` (`parts.setting` gives them their help). It h
     inputs                 the columns that are asked, such as ("text",)
 
     read(path, **settings)            a file → records, mappings with the task's columns
+    read_inputs(path)                 what is asked in a file, where that is no table of texts; a
+                                      task may do without
     from_records(records, **settings) the task, with what it learns of the records (its labels)
     settings(of_encoder)              config.json with this head; from_settings, the other way
     check(records)                    an InputError names the record that cannot be learned
@@ -38,7 +40,8 @@ from kbert.tasks import modules
 
 TEXT_CLASSIFICATION = "text-classification"
 # Files here that are no task.
-SHARED = {"__init__", "correlation", "labels", "modules", "pairs", "parts", "texts"}
+SHARED = {"__init__", "answers", "correlation", "entities", "labels", "modules", "pairs"}
+SHARED |= {"parts", "texts"}
 
 
 def names() -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -208,8 +209,10 @@ def read_inputs(task, path=None, column: str | None = None) -> Iterator[Any]:
     """What a task is asked, from a file or, without a path, from standard input.
 
     Texts alone: one a line, or a table with that column. Else records with the task's columns; on
-    standard input as JSON Lines.
+    standard input as JSON Lines. A task may read files of its own (`read_inputs`).
     """
+    if path and hasattr(task, "read_inputs"):
+        return task.read_inputs(Path(path))
     if len(task.inputs) == 1:
         form = form_of(vars(task))
         return read_texts(path or sys.stdin.buffer, column or task.inputs[0], **form)
