@@ -181,7 +181,8 @@ def save(folder: str | os.PathLike, model: "keras.Model", settings: dict, tokeni
         (folder / file).parent.mkdir(exist_ok=True)
         write_json(folder / file, content)
     own = {"kbert": ours} if ours else {}
-    name = class_name(settings, head)
+    is_own = any(name.startswith(f"{names.OURS}.") for name in tensors)
+    name = class_name(settings, None if is_own else head)
     write_json(folder / CONFIG, {**settings, "architectures": [name], **own})
 
 
@@ -193,18 +194,22 @@ def tensors_of(
     Args:
         model: an encoder, or one with a head.
         architecture: its file of models/.
-        head: a name of the architecture's HEADS. Of another, or None, the encoder goes under the
-            bare model's names, and the head's weights, if there are any, under kbert's own.
+        head: a name of the architecture's HEADS. Of another, or None, or where that head is made
+            of other parts, the encoder goes under the bare model's names, and the head's weights,
+            if there are any, under kbert's own.
 
     Raises:
         InputError: the model was handed positions that `config.json` has no words for.
     """
     _check_positions(model, architecture)
     published = architecture.HEADS.get(head)
-    rows = (*architecture.NAMES, *(published or ()))
     arrays, ours = names.take(model.weights), {}
     for layer in model.layers:  # a fixed scale goes into the weights of the layer before it
         arrays = layer.folded(arrays) if hasattr(layer, "folded") else arrays
+    # What ALBERT was pretrained on has a name of its own, on BERT that name is another head's.
+    if not all(map(names.known((*architecture.NAMES, *(published or ()))), arrays)):
+        published = None
+    rows = (*architecture.NAMES, *(published or ()))
     if published is None:
         known = names.known(rows)
         ours = {f"{names.OURS}.{p.replace('/', '.')}": a for p, a in arrays.items() if not known(p)}

@@ -181,7 +181,7 @@ NAMES = (
 )
 POOLER = names.dense("pooler", "pooler")
 CLASSIFIER = names.dense("classifier", "classifier", head=True)
-SENTENCE_ORDER = names.dense("next_sentence", "sop_classifier.classifier", head=True)
+SENTENCE_ORDER = names.dense("sentence_order", "sop_classifier.classifier", head=True)
 MASKED_LM = (
     *names.dense("masked_lm_transform", "predictions.dense", head=True),
     *names.norm("masked_lm_norm", "predictions.LayerNorm", head=True),

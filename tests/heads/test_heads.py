@@ -10,6 +10,7 @@ from kbert.heads.masked_lm import masked_lm
 from kbert.heads.multiple_choice import multiple_choice
 from kbert.heads.next_sentence import next_sentence
 from kbert.heads.replaced_token import replaced_token
+from kbert.heads.sentence_order import sentence_order
 from kbert.heads.span import span
 from kbert.heads.tokens import token_classification
 from kbert.layers.head_parts import HeadParts
@@ -29,6 +30,7 @@ HEADS = {
     "masked words": (masked_lm, (B, T, V)),
     "masked words at places": (lambda encoder: masked_lm(encoder, True), (B, M, V)),
     "next sentence": (next_sentence, (B, 2)),
+    "sentence order": (sentence_order, (B, 2)),
     "replaced tokens": (replaced_token, (B, T)),
 }
 heads = pytest.mark.parametrize(("build", "shape"), HEADS.values(), ids=HEADS)

@@ -17,6 +17,7 @@ from kbert.heads.masked_lm import masked_lm
 from kbert.heads.multiple_choice import multiple_choice
 from kbert.heads.next_sentence import next_sentence
 from kbert.heads.replaced_token import replaced_token
+from kbert.heads.sentence_order import sentence_order
 from kbert.heads.span import span
 from kbert.heads.tokens import token_classification
 from kbert.weights import names
@@ -38,7 +39,7 @@ OUTPUTS = {"QuestionAnswering": ("start_logits", "end_logits")}
 PRETRAINING = {
     "prediction_logits": masked_lm,
     "seq_relationship_logits": next_sentence,
-    "sop_logits": next_sentence,
+    "sop_logits": sentence_order,
     "logits": replaced_token,
 }
 PER_TOKEN = ("TokenClassification", "QuestionAnswering", "MaskedLM", "prediction_logits", "logits")

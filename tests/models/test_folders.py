@@ -14,6 +14,7 @@ from harness import run
 
 import kbert
 from kbert import checkpoint
+from kbert.heads.sentence_order import sentence_order
 from kbert.inputs.packer import Packer
 from kbert.models import albert, bert, deberta, distilbert, roberta
 from kbert.weights import names, safetensors
@@ -47,6 +48,7 @@ FILES = {
     "roberta": roberta,
     "xlm-roberta": roberta,
 }
+NEXT_SENTENCE = "NextSentencePrediction"
 CASES = [(model_type, head) for model_type, file in FILES.items() for head in (None, *file.HEADS)]
 
 
@@ -145,8 +147,11 @@ def test_the_newer_form_of_debertas_masked_lm_head_goes_back_as_it_came(tmp_path
 
 def with_head(encoder, head):
     """The encoder with all of a head, its weights loaded."""
-    kinds = ["MaskedLM", "NextSentencePrediction"] if head == "PreTraining" else [head]
-    models = [parity.BUILDERS[kind](encoder) for kind in kinds]
+    builders = [parity.BUILDERS.get(head)]
+    if head == "PreTraining":
+        pairs = sentence_order if encoder.name == "albert" else parity.BUILDERS[NEXT_SENTENCE]
+        builders = [parity.BUILDERS["MaskedLM"], pairs]
+    models = [build(encoder) for build in builders]
     model = keras.Model(encoder.input, [model.output for model in models])
     assert names.load_head(model, encoder, head) == []
     return model
