@@ -15,6 +15,7 @@ from kbert.inputs.gaps import GapPacker
 from kbert.inputs.masking import Masking, words_of_row
 from kbert.inputs.packer import Packer, Row
 from kbert.inputs.records import read_texts
+from kbert.inputs.tables import DELIMITERS
 from kbert.inputs.windows import packed_windows
 from kbert.tasks import parts
 from kbert.tasks.parts import Prepared, setting
@@ -34,6 +35,7 @@ class FillMask:
         share: of the tokens, how many are masked in training and when measured.
         whole_words: whether all pieces of a word are masked together.
         top: words that are answered for a gap.
+        delimiter, quoting, header: how tables are written, see `inputs.tables.TableForm`.
     """
 
     name: ClassVar[str] = "fill-mask"
@@ -46,6 +48,9 @@ class FillMask:
     share: float = setting(0.15, "Of the tokens, how many are masked.", least=0.0)
     whole_words: bool = setting(True, "Mask all pieces of a word together.")
     top: int = setting(5, "Words that are answered for a gap.", least=1)
+    delimiter: str | None = parts.delimiter(DELIMITERS)
+    quoting: bool = parts.quoting()
+    header: bool = parts.header()
 
     def __post_init__(self):
         if not 0 < self.share < 1:
@@ -62,9 +67,10 @@ class FillMask:
     # Records and settings
 
     @classmethod
-    def read(cls, path, text="text", **_) -> list[dict[str, Any]]:
+    def read(cls, path, text="text", **settings) -> list[dict[str, Any]]:
         """A record for each line of a text file that is not blank, or of a table."""
-        records = [{text: line} for line in read_texts(path, text) if line.strip()]
+        texts = read_texts(path, text, **parts.form_of(settings))
+        records = [{text: line} for line in texts if line.strip()]
         if not records:
             raise InputError(f"{path}: expected texts, came none: every line is blank.")
         return records
@@ -81,7 +87,7 @@ class FillMask:
 
     def settings(self, encoder_settings: Mapping[str, Any]) -> dict:
         """`config.json` of a model with this head: the encoder's, with the class."""
-        fields = ("text", "max_length", "share", "whole_words", "top")
+        fields = ("text", "max_length", "share", "whole_words", "top", *parts.TABLE)
         return {**encoder_settings, "kbert": parts.saved(self, *fields)}
 
     def check(self, records: Sequence[Mapping[str, Any]]) -> None:
@@ -262,9 +268,7 @@ class FillMask:
 
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")])
         def tokens(token_ids):
-            features = {"token_ids": token_ids, "padding_mask": token_ids != tokenizer.pad_id}
-            if tokenizer.with_segments:
-                features["segment_ids"] = tf.zeros_like(token_ids)
+            features = parts.features_in_graph(token_ids, tokenizer)
             column = graph.places_of(token_ids == mask_id)
             best, score = graph.best_tokens(
                 logits(**graph.with_places(features, column)), column, top

@@ -249,6 +249,28 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Logits → probabilities of each for itself, float64."""
+    # By tanh, which does not overflow.
+    return 0.5 * (1 + np.tanh(0.5 * logits.astype("float64")))
+
+
+def features_in_graph(token_ids, tokenizer, segment_ids=None) -> dict:
+    """Padded ids, int32 (B, T), as a model's features, in TensorFlow operations.
+
+    Args:
+        token_ids: with the special ones.
+        tokenizer: its padding.
+        segment_ids: None where all tokens are of the first text.
+    """
+    import tensorflow as tf
+
+    features = {"token_ids": token_ids, "padding_mask": token_ids != tokenizer.pad_id}
+    if tokenizer.with_segments:
+        features["segment_ids"] = tf.zeros_like(token_ids) if segment_ids is None else segment_ids
+    return features
+
+
 def text_signatures(serve, encode, logits, tokenizer, num_texts: int = 1) -> dict:
     """`serving_default` (raw text) and `tokens` (ids) of a task whose answer is one a text.
 
@@ -276,9 +298,6 @@ def text_signatures(serve, encode, logits, tokenizer, num_texts: int = 1) -> dic
 
     @tf.function(input_signature=ids_specs)
     def tokens(token_ids, *segment_ids):
-        features = {"token_ids": token_ids, "padding_mask": token_ids != tokenizer.pad_id}
-        if tokenizer.with_segments:
-            (features["segment_ids"],) = segment_ids or (tf.zeros_like(token_ids),)
-        return serve(from_features(**features))
+        return serve(from_features(**features_in_graph(token_ids, tokenizer, *segment_ids)))
 
     return {"serving_default": serving_default, "tokens": tokens}
