@@ -16,7 +16,7 @@ def opened(folder, class_name):
     return model.eval()
 
 
-def logits(model, features, num_choices=None):
+def logits(model, features, num_choices=None, output="logits"):
     """transformers' logits for the features of a packer; `num_choices` rows to an example."""
     import torch
 
@@ -24,7 +24,7 @@ def logits(model, features, num_choices=None):
     if num_choices:
         given = {k: x.reshape(-1, num_choices, x.shape[-1]) for k, x in given.items()}
     with torch.no_grad():
-        return model(**given).logits.numpy()
+        return model(**given)[output].numpy()
 
 
 def served(version, signature="serving_default", **inputs):

@@ -46,6 +46,17 @@ def write_checkpoint(folder: Path, vocabulary: Path, **sizes) -> Path:
     return folder
 
 
+def write_encoder(folder: Path, vocabulary: Path, architecture, config_class, **sizes) -> Path:
+    """As `write_checkpoint`, of another architecture: its file of models/ and its config."""
+    write_vocabulary(folder, vocabulary)
+    tokenizer = Tokenizer.from_folder(folder)
+    config = config_class(tokenizer.vocab_size, initializer_range=DEVIATION, **SIZES | sizes)
+    keras.utils.set_random_seed(3)
+    settings = architecture.config_to_hugging_face(config)
+    checkpoint.save(folder, architecture.encoder(config, "float32"), settings, tokenizer)
+    return folder
+
+
 def animals(number: int, seed: int) -> list[dict[str, str]]:
     """Records whose label is the animal of the one word that is no filler."""
     chance = random.Random(seed)

@@ -39,6 +39,8 @@ from kbert.errors import InputError
 from kbert.tasks import modules
 
 TEXT_CLASSIFICATION = "text-classification"
+# What a ForPreTraining is asked, where that is not fill-mask.
+PRETRAINED_ON = {"albert": "sentence-order", "electra": "replaced-token"}
 # Files here that are no task.
 SHARED = {"__init__", "answers", "correlation", "entities", "labels", "modules", "pairs"}
 SHARED |= {"parts", "texts"}
@@ -98,6 +100,11 @@ def _task_of(settings: Mapping[str, Any]) -> str:
     if settings.get("problem_type") == "regression":
         return "regression"
     classes = settings.get("architectures") or ["ForSequenceClassification"]
-    of_class = {"ForMultipleChoice": "multiple-choice"}
+    of_class = {
+        "ForMaskedLM": "fill-mask",
+        "ForMultipleChoice": "multiple-choice",
+        "ForNextSentencePrediction": "next-sentence",
+        "ForPreTraining": PRETRAINED_ON.get(settings.get("model_type"), "fill-mask"),
+    }
     ending = "For" + classes[0].rpartition("For")[2]
     return of_class.get(ending, TEXT_CLASSIFICATION)
