@@ -1,6 +1,7 @@
 """Which tokens somebody else put there: one logit for every token."""
 
 import keras
+from keras import ops
 
 from kbert.layers.activations import Activation
 from kbert.layers.head_parts import head_parts, policy
@@ -23,3 +24,15 @@ def replaced_token(encoder: keras.Model) -> keras.Model:
     )
     logits = parts.dense(1, "replaced_token", dtype="float32")(x)  # (B, T, 1)
     return keras.Model(encoder.input, logits[:, :, 0], name="replaced_token")
+
+
+class TokenCrossentropy(keras.losses.Loss):
+    """Binary cross-entropy of logits (B, T), one for each token: Keras's own takes rows' means."""
+
+    def call(self, y_true, y_pred):
+        return ops.binary_crossentropy(ops.cast(y_true, y_pred.dtype), y_pred, from_logits=True)
+
+
+def is_right(y_true, y_pred):
+    """Whether targets (B, T), 1 = replaced, are what logits (B, T) say: float32 (B, T)."""
+    return ops.cast(ops.equal(ops.cast(y_true, "bool"), y_pred > 0), "float32")
