@@ -15,12 +15,16 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 HOMES = {
+    "FillMask": "kbert.tasks.fill_mask",
     "InputError": "kbert.errors",
     "MultipleChoice": "kbert.tasks.multiple_choice",
+    "NextSentence": "kbert.tasks.next_sentence",
     "Predictor": "kbert.inference",
     "QuestionAnswering": "kbert.tasks.question_answering",
     "Regression": "kbert.tasks.regression",
+    "ReplacedToken": "kbert.tasks.replaced_token",
     "SentenceEmbedding": "kbert.tasks.sentence_embedding",
+    "SentenceOrder": "kbert.tasks.sentence_order",
     "TextClassification": "kbert.tasks.text_classification",
     "TokenClassification": "kbert.tasks.token_classification",
     "Tokenizer": "kbert.text.tokenizer",
