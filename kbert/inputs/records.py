@@ -1,4 +1,4 @@
-"""Files of examples → records: CSV (RFC 4180), TSV, JSON Lines, Parquet, and plain text.
+"""Files of examples → records: CSV (RFC 4180), TSV, JSON Lines, Parquet, ASSIN, and plain text.
 
 Every reader is a stream of `(row, record)`, so that a file of any size passes in constant memory.
 A row is the line of the file where the record begins, counted from 1; in Parquet, which has no
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from kbert.errors import InputError
+from kbert.inputs.assin import read_pairs
 from kbert.inputs.files import check_columns, ending, named, open_text, rows_named, shortened
 from kbert.inputs.tables import BY_ENDING, TableForm, read_table
 
 Record = dict[str, Any]
 
-TEXT_FORMATS = (*BY_ENDING, ".jsonl", ".json")
+TEXT_FORMATS = (*BY_ENDING, ".jsonl", ".json", ".xml")
 
 
 def read_records(
@@ -89,6 +90,8 @@ def stream(path: str | Path, columns: Sequence[str], **form) -> Iterator[tuple[i
         return _parquet(path, columns)
     if suffix in (".jsonl", ".json"):
         return _json_lines(path, columns)
+    if suffix == ".xml":
+        return read_pairs(path, columns)
     if suffix in BY_ENDING or form.delimiter:
         return read_table(path, columns, form, suffix)
     came = suffix + ".gz" * (path.suffix.lower() == ".gz") or "no ending"

@@ -144,13 +144,12 @@ def test_a_folder_is_no_file(tmp_path):
     assert "expected a file, came a folder: give one of its files" in error_of(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["a.xlsx", "a.xml.gz", "a.parquet.gz", "a.txt"])
+@pytest.mark.parametrize("name", ["a.xlsx", "a.html.gz", "a.parquet.gz", "a.txt"])
 def test_an_unknown_ending_lists_those_known(tmp_path, name):
     message = error_of(write(tmp_path / name, "x"))
     ending = name.removeprefix("a")
-    assert f".csv, .tsv, .jsonl, .json (or one of these and .gz) or .parquet, came '{ending}'" in (
-        message
-    )
+    known = ".csv, .tsv, .jsonl, .json, .xml (or one of these and .gz) or .parquet"
+    assert f"{known}, came '{ending}'" in message
     assert "save it as CSV in UTF-8" in message
 
 

@@ -74,3 +74,28 @@ def test_what_is_no_number_is_refused_with_file_row_and_value(tmp_path, value):
         read_records(path, ["n"], numbers=["n"])
     assert str(caught.value).startswith(f"{path}, row 3: expected a number in column 'n', came ")
     assert "write it as 4 or 4.5" in str(caught.value)
+
+
+# ASSIN's XML
+
+
+def test_assin_2_is_read_whole(data_dir):
+    file = data_dir / "pairs_pt" / "assin2-dev.xml"
+    records = read_records(file, ("t", "h", "similarity", "entailment"), numbers=("similarity",))
+    assert len(records) == 500
+    assert records[1] == {
+        "t": "Um grupo de pessoas jogando futebol está correndo no campo",
+        "h": "Um grupo de jogadores de futebol está correndo no campo",
+        "similarity": 4.8, "entailment": "Entailment",
+    }  # fmt: skip
+    assert {record["entailment"] for record in records} == {"Entailment", "None"}
+
+
+def test_a_file_that_is_no_xml_or_lacks_a_column_is_named(tmp_path):
+    path = write(tmp_path / "a.xml", '<c><pair id="1"><t>a</t><h>b</h></pair></c>')
+    assert read_records(path, ("t", "h")) == [{"t": "a", "h": "b"}]
+    with pytest.raises(InputError, match="a.xml, pair 1: expected one column 'similarity', came n"):
+        read_records(path, ("t", "similarity"))
+    write(path, "<c><pair>")
+    with pytest.raises(InputError, match="a.xml: expected ASSIN's XML, <pair> with <t> and <h>, c"):
+        read_records(path, ("t",))
