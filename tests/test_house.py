@@ -28,7 +28,8 @@ BELOW = {
     "serving": ("export",),
     "datasets": ("inputs",),
     "convert": ("checkpoint", "heads"),
-    "cli": ("convert", "training", "explain", "serving", "datasets"),
+    "features": ("tasks", "checkpoint", "inference"),
+    "cli": ("convert", "features", "training", "explain", "serving", "datasets"),
 }
 BACKENDS = {"tensorflow", "tensorflow_text", "jax", "torch"}
 KERNELS = "kbert/layers/kernels.py"

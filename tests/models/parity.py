@@ -8,10 +8,12 @@ another model of transformers; the three agree on padded inputs, on whichever ba
 
 import importlib
 
+import keras
 import numpy as np
 from harness import BACKEND, run
 
 from kbert import checkpoint
+from kbert.features import hidden_states
 from kbert.heads.classification import classification
 from kbert.heads.masked_lm import masked_lm
 from kbert.heads.multiple_choice import multiple_choice
@@ -81,7 +83,7 @@ def tensors_of(model):
     return {name: tensor.detach().numpy().copy() for name, tensor in model.state_dict().items()}
 
 
-def reference_outputs(model, inputs, outputs, num_choices=None):
+def reference_outputs(model, inputs, outputs, num_choices=None, **asked):
     """Arrays of the outputs that transformers calls `outputs`, side by side if more than one."""
     import torch
 
@@ -91,7 +93,9 @@ def reference_outputs(model, inputs, outputs, num_choices=None):
     if num_choices:
         given = {name: x.reshape(-1, num_choices, x.shape[-1]) for name, x in given.items()}
     with torch.no_grad():
-        found = model(**given)
+        found = model(**given, **asked)
+    if outputs == ("hidden_states",):
+        return [state.numpy() for state in found.hidden_states]
     arrays = [found[name].numpy() for name in outputs]
     return arrays[0] if len(arrays) == 1 else np.stack(arrays, -1)
 
@@ -109,7 +113,7 @@ def stem_of(architecture, settings):
 
 
 def check_encoder(architecture, settings, tolerance=TOLERANCE, scale=0.2):
-    """The bare model's sequence, with its weights here and ours there.
+    """The bare model's sequence and hidden states, with its weights here and ours there.
 
     `scale` is how far from their first values the weights are; less where nothing normalises.
     """
@@ -120,8 +124,12 @@ def check_encoder(architecture, settings, tolerance=TOLERANCE, scale=0.2):
     encoder = architecture.encoder(config, "float32")
     checkpoint.assign(encoder, tensors_of(theirs), architecture, "test")
     expected = reference_outputs(theirs, inputs, ("last_hidden_state",))
-    got = run(encoder, inputs)["sequence"]
-    found = difference(got, expected, inputs["padding_mask"], True)
+    # Of all layers, the last is the sequence: what `kbert features` reads.
+    got = run(keras.Model(encoder.input, hidden_states(encoder)), inputs)
+    states = reference_outputs(theirs, inputs, ("hidden_states",), output_hidden_states=True)
+    assert np.array_equal(states[-1], expected)
+    real = inputs["padding_mask"]
+    found = max(difference(*pair, real, True) for pair in zip(got, states, strict=True))
     print(f"{architecture.__name__} encoder {BACKEND} {found:.1e}")
     assert found <= tolerance
     other = reference(name, settings, seed=8)
