@@ -48,7 +48,8 @@ def read_settings(folder: Path) -> dict:
     """
     file = folder / CONFIG
     if not file.is_file():
-        there = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+        found = sorted(p.name for p in folder.iterdir()) or ["nothing"]
+        there = ", ".join(found[:9]) + " …" * (len(found) > 9)
         raise InputError(f"{folder}: expected {CONFIG} of a checkpoint; there is {there}.")
     try:
         settings = json.loads(file.read_text("utf-8"))

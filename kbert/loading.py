@@ -46,9 +46,10 @@ def load(path: str | os.PathLike, task: str | None = None, **settings):
     if task is None:
         return checkpoint.load(path, **settings)
     tasks.task_class(task)  # a name that is unknown is told before the weights are read
-    loaded = checkpoint.load(path, **settings)
-    settings = {"id2label": TWO_LABELS, **loaded.settings}
-    described = tasks.from_folder(checkpoint.find_folder(path), settings, task)
+    where = {name: settings[name] for name in ("revision", "allow_pickle") if name in settings}
+    folder = checkpoint.find_folder(path, **where)
+    loaded = checkpoint.load(folder, **settings)
+    described = tasks.from_folder(folder, {"id2label": TWO_LABELS, **loaded.settings}, task)
     model = described.model(loaded.encoder)
     new = names.load_head(model, loaded.encoder, described.head)
     if new:

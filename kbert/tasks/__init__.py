@@ -28,6 +28,9 @@ options of `kbert finetune <name>` (`parts.setting` gives them their help). It h
     reduced(output, row)              what is kept of a row's output, where not all of it can be;
                                       a task may do without
     signatures(model, encode, tokenizer)  the served functions, as TensorFlow operations
+
+and, where it needs them, `asked(texts)`, words of the command line → inputs that hold lists, and
+`from_folder(folder, settings)`, of what stands in files beside config.json.
 """
 
 from collections.abc import Mapping

@@ -14,6 +14,7 @@ import kbert
 from kbert import tasks
 from kbert.errors import InputError, InputWarning
 from kbert.tasks.labels import ManyLabels, MicroF1
+from kbert.training.finetune import load_predictor
 
 TENSORFLOW_ONLY = pytest.mark.skipif(BACKEND != "tensorflow", reason="slow: one backend shows it")
 MANY = kbert.TextClassification(("b", "a", "ü"), max_length=23, multi_label=True)
@@ -277,6 +278,14 @@ def test_a_threshold_that_is_no_probability_is_refused(threshold):
 def test_no_label_at_all_is_refused():
     with pytest.raises(InputError, match="a classifier needs a label or more; got 0: none"):
         kbert.TextClassification.from_records([{"label": ""}], multi_label=True)
+
+
+def test_labels_in_config_that_disagree_with_the_heads_width_are_refused(one_block_dir, tmp_path):
+    loaded, model = fresh(one_block_dir, PAIRS)
+    other = replace(PAIRS, labels=("no", "yes", "perhaps"))
+    kbert.save(tmp_path, model, other.settings(loaded.settings), loaded.tokenizer)
+    with pytest.raises(InputError, match=r"classifier/kernel \(35, 2\), expected \(35, 3\)"):
+        load_predictor(tmp_path)
 
 
 @TENSORFLOW_ONLY
