@@ -49,7 +49,9 @@ def read_rust(folder: Path, config: dict) -> tokenizers.Tokenizer:
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         rust = _read_vocab_json(folder, config)
     elif path := _model_file(folder):
-        rust = sentencepiece.read(path, config)
+        model = folder / "config.json"
+        model_type = _read_json(model).get("model_type") if model.is_file() else None
+        rust = sentencepiece.read(path, model_type, config)
     else:
         raise InputError(
             "Expected tokenizer.json, vocab.txt, vocab.json with merges.txt, or a SentencePiece "

@@ -4,6 +4,7 @@ A folder says so in tokenizer_config.json or special_tokens_map.json. Many of th
 not: there the names that a vocabulary has tell whose it is.
 """
 
+import json
 from collections.abc import Iterable
 
 import tokenizers
@@ -109,7 +110,17 @@ def resolve(rust: tokenizers.Tokenizer, given: dict, path="") -> dict[str, str |
         )
     if names["mask_token"] not in vocabulary:
         names["mask_token"] = None
+    if names["unk_token"] is None and "unk_token" not in given:
+        names["unk_token"] = _unknown(rust)
     return names
+
+
+def _unknown(rust: tokenizers.Tokenizer) -> str | None:
+    """What the model itself gives for unknown text, by whatever name."""
+    if not isinstance(rust.model, models.Unigram):
+        return rust.model.unk_token
+    unk_id = json.loads(rust.to_str())["model"]["unk_id"]
+    return None if unk_id is None else rust.id_to_token(unk_id)
 
 
 def register(rust: tokenizers.Tokenizer, names: dict[str, str | None]) -> None:
