@@ -2,19 +2,30 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from kbert.errors import InputError
 
 CONFIG = "config.json"
-HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model"]
+TOKENIZER_FILES = ["*.json", "vocab.txt", "merges.txt", "*.model"]
+HUB_FILES = [*TOKENIZER_FILES, "*.safetensors"]
 PICKLES = ["pytorch_model*.bin"]
 
 
 def find_folder(
-    path: str | os.PathLike, revision: str | None = None, allow_pickle: bool = False
+    path: str | os.PathLike,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    files: Sequence[str] = HUB_FILES,
 ) -> Path:
     """The local folder of a path or hub name; a hub's model is fetched into the hub's cache.
+
+    Args:
+        path: a folder, or a hub name.
+        revision: of the hub's model.
+        allow_pickle: whether to fetch its pickles too.
+        files: patterns of the files to fetch.
 
     Raises:
         InputError: there is no such folder and the hub cannot be reached or has no such model.
@@ -29,7 +40,7 @@ def find_folder(
         raise InputError(f"{name}: no such folder.")
     from huggingface_hub import snapshot_download
 
-    patterns = HUB_FILES + PICKLES if allow_pickle else HUB_FILES
+    patterns = [*files, *PICKLES] if allow_pickle else [*files]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:

@@ -6,7 +6,8 @@ from unittest import mock
 
 import pytest
 
-from kbert import cli
+from kbert import cli, hub
+from kbert.convert import convert
 
 SENTENCES = ["Uma sentença.", "E outra!"]
 
@@ -92,6 +93,36 @@ def test_tokenizers_are_compared(run, folder, data_dir):
     ]  # fmt: skip
 
 
+def test_a_model_of_the_hub_is_shown_without_its_weights(run, folder, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def snapshot_download(name, **settings):
+        asked.append((name, settings["allow_patterns"]))
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    shown = run("show", "somebody/bert", *SENTENCES)
+    assert shown == run("show", folder, *SENTENCES)
+    assert shown[0] == 0
+    assert asked == [("somebody/bert", hub.TOKENIZER_FILES)]
+    assert not any("safetensors" in pattern for pattern in hub.TOKENIZER_FILES)
+    names = ["somebody/bert", folder]
+    _, compared, _ = run("show", "nobody/bert", *SENTENCES, "--compare", *names)
+    assert [line.split()[0] for line in compared.splitlines()[1:4]] == [
+        "nobody/bert", *map(str, names),
+    ]  # fmt: skip
+
+
+def test_a_checkpoint_of_keras_hub_is_shown(run, tiny_dir, tmp_path):
+    convert(tiny_dir, tmp_path / "preset", "keras")
+    assert not (tmp_path / "preset" / "vocab.txt").exists()
+    shown = run("show", tmp_path / "preset", *SENTENCES)
+    assert shown == run("show", tiny_dir, *SENTENCES)
+    assert shown[0] == 0
+
+
 def test_the_command_starts_without_keras_and_tensorflow(folder):
     script = (
         "import sys; from kbert import cli;"
@@ -144,12 +175,12 @@ def test_an_existing_folder_is_refused_without_overwrite(run, corpus, folder):
 
 def test_what_cannot_be_shown_is_refused(run, folder, tmp_path):
     for arguments, words in (
-        ([tmp_path / "no", "uma"], "there is no such folder"),
+        ([tmp_path / "no", "uma"], f"{tmp_path / 'no'}: no such folder"),
         ([folder], "Missing argument"),
         ([folder, "uma", "--max-length", 1], "max_length of at least 2"),
         ([folder, "uma", "--max-length", 9, "--compare", folder], "not both"),
         ([folder, "uma", "--compare", folder], "Expected different folders to compare"),
-        ([folder, "uma", "--compare", tmp_path / "no"], "there is no such folder"),
+        ([folder, "uma", "--compare", tmp_path / "no"], f"{tmp_path / 'no'}: no such folder"),
     ):
         code, _, errors = run("show", *arguments)
         assert code == 2

@@ -64,32 +64,45 @@ def learn(files, output, **settings):
 
 
 @tokenizer.command(cls=ListAtTheEnd)
-@click.argument("folder", metavar="DIR")
+@click.argument("folder", metavar="DIR|NAME")
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT [TEXT]...")
 @click.option(
     "--max-length", type=click.IntRange(1), help="Tokens to cut and pad to, with the special ones."
 )
 @click.option(
-    "--compare", multiple=True, metavar="DIR...",
+    "--compare", multiple=True, metavar="DIR|NAME...",
     help="Show the pieces of these tokenizers side by side; comes last.",
 )  # fmt: skip
 def show(folder, texts, max_length, compare):
-    """Show what the tokenizer in DIR makes of a text, or of texts that go into one row.
+    """Show what a tokenizer makes of a text, or of texts that go into one row.
 
-    A line for each token: its place, piece, id, segment, mask, and the characters it covers.
+    DIR is a folder of tokenizer files, or any checkpoint that kbert loads; NAME a model's on the
+    Hugging Face hub. A line for each token: its place, piece, id, segment, mask, and the characters
+    it covers.
     """
     from kbert.inputs.packer import Packer
     from kbert.text import show
-    from kbert.text.tokenizer import Tokenizer
 
     if compare and max_length:
         raise click.UsageError("give --max-length or --compare, not both.")
     if compare:
         if len({folder, *compare}) <= len(compare):
             raise InputError(f"Expected different folders to compare, came {', '.join(compare)}.")
-        loaded = {name: Tokenizer.from_folder(name) for name in (folder, *compare)}
+        loaded = {name: _tokenizer_of(name) for name in (folder, *compare)}
         click.echo(show.comparison(loaded, texts))
         return
-    loaded = Tokenizer.from_folder(folder)
+    loaded = _tokenizer_of(folder)
     packer = max_length and Packer(loaded.form, loaded.pad_id, max_length)
     click.echo(show.table(loaded, texts, packer))
+
+
+def _tokenizer_of(name: str):
+    """The tokenizer of a folder of any format, or of a model of the hub, without its weights."""
+    from kbert import checkpoint, hub
+    from kbert.text.tokenizer import Tokenizer
+    from kbert.weights import formats
+
+    folder = hub.find_folder(name, files=hub.TOKENIZER_FILES)
+    if formats.format_of(folder) == formats.HUGGING_FACE:
+        return Tokenizer.from_folder(folder)
+    return checkpoint.read(folder).tokenizer
