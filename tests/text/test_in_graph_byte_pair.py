@@ -1,75 +1,51 @@
 """Byte-level BPE in the graph against the eager tokenizer: equal ids, always."""
 
-import functools
 import random
 
 import pytest
 import tensorflow as tf
 import tokenizers
-from in_graph_cases import compiled, graph_ids, served_elsewhere
-from test_tokenizer import TORTURE, banking, machado, mismatches
+from in_graph_cases import Graph, assert_ids
+from test_tokenizer import TORTURE, banking, machado
 from tokenizers import models, normalizers, pre_tokenizers
 
 from kbert.errors import InputError
 from kbert.text.in_graph import in_graph
-from kbert.text.learn import learn
 from kbert.text.tokenizer import Tokenizer
 
 BLANKS = ["a  b", " a", "a ", "  ", "a\n\n b", "a \n", "\t\tx\u00a0\u00a0y \u3000z", "a  'll 's'S"]
 
 
-@pytest.fixture(scope="module")
-def form(data_dir, tmp_path_factory):
-    """Of a name: the eager tokenizer and its form in the graph."""
-
-    @functools.cache
-    def build(name):
-        folder = data_dir / "vocab" / name
-        if name == "byte-bpe":
-            folder = tmp_path_factory.mktemp("learned") / "tokenizer"
-            corpus = sorted((data_dir / "corpus" / "pt_machado").rglob("*.txt"))[:5]
-            learn(corpus, folder, name, 2_000)
-        tokenizer = Tokenizer.from_folder(folder)
-        return tokenizer, compiled(in_graph(tokenizer))
-
-    return build
+@pytest.fixture(params=["gpt2", "roberta-base", "learned-byte-bpe"])
+def graph(request, graph_of):
+    return graph_of(request.param)
 
 
-@pytest.fixture(params=["gpt2", "roberta-base", "byte-bpe"])
-def both(request, form):
-    return form(request.param)
+def test_real_lines_agree(graph, data_dir):
+    assert_ids(graph, [*machado(data_dir)[:2_000], *banking()[:1_000]])
 
 
-def test_real_lines_agree(both, data_dir):
-    tokenizer, graph = both
-    texts = [*machado(data_dir)[:2_000], *banking()[:1_000]]
-    assert mismatches(texts, tokenizer(texts), graph_ids(graph, texts)) == []
+def test_torture_agrees(graph):
+    assert_ids(graph, [*TORTURE, *BLANKS, "x" * 3_000, "ab" * 2_000])
 
 
-def test_torture_agrees(both):
-    tokenizer, graph = both
-    texts = [*TORTURE, *BLANKS, "x" * 3_000, "ab" * 2_000]
-    assert mismatches(texts, tokenizer(texts), graph_ids(graph, texts)) == []
-
-
-def test_every_character_of_unicode_agrees(form):
-    tokenizer, graph = form("gpt2")
+def test_every_character_of_unicode_agrees(graph_of):
     codes = [*range(1, 0xD800), *range(0xE000, 0x40000), *range(0x40000, 0x110000, 61)]
     texts = []
     for first in range(0, len(codes), 64):
         some = [chr(code) for code in codes[first : first + 64]]
-        texts.append(" ".join(some) + " " + "".join(f"a{c}1{c}!{c}  " for c in some))
-    assert mismatches(texts, tokenizer(texts), graph_ids(graph, texts)) == []
+        texts.append("".join(f"a{c}1{c}!{c}  {c} " for c in some))
+    assert_ids(graph_of("gpt2"), texts)
 
 
-def test_random_texts_agree(both):
-    tokenizer, graph = both
+def test_random_texts_agree(graph):
     draw = random.Random(0)
+    special = graph.tokenizer.special_tokens
     sources = [
-        tokenizer.vocab,
+        graph.tokenizer.vocab,
         [chr(code) for code in range(1, 0x250)],
         list(" \n\t.,!?-'\"aslve10"),
-        [token for token in tokenizer.special_tokens.values() if token],
+        [token for token in special.values() if token],
         ["<|", "|>", "<ma", "\ue000", "\ue001", "ÿ", "\ufffd"],
     ]
     texts = []
@@ -77,43 +53,35 @@ def test_random_texts_agree(both):
         mixed = draw.choices(sources, k=draw.randint(1, 3))
         length = draw.choice([3, 10, 40, 150])
         texts.append("".join(draw.choice(draw.choice(mixed)) for _ in range(length)))
-    assert mismatches(texts, tokenizer(texts), graph_ids(graph, texts)) == []
+    assert_ids(graph, texts)
 
 
-def test_bytes_that_are_not_utf_8_read_as_replacement_characters(both):
-    tokenizer, graph = both
+def test_bytes_that_are_not_utf_8_read_as_replacement_characters(graph):
     texts = [b"\xff", b"caf\xe9 \xe2\x82 x", b"\xed\xa0\x80", b"a\xf0\x9f\x98b \xc0\xaf", b"\x80"]
-    expected = tokenizer([text.decode("utf-8", "replace") for text in texts])
-    assert graph_ids(graph, texts) == expected
+    expected = graph.tokenizer([text.decode("utf-8", "replace") for text in texts])
+    assert graph.ids(texts) == expected
 
 
-def test_empty_texts_and_batches_have_no_ids(both):
-    _, graph = both
-    assert graph_ids(graph, ["", "a", ""])[::2] == [[], []]
-    assert graph_ids(graph, []) == []
+def test_nul_beside_a_special_token_is_read_as_rust_reads_it(graph):
+    name = graph.tokenizer.special_tokens["eos_token"]
+    broken = f"{name[:2]}\0{name[2:]}"
+    assert_ids(graph, ["a\0b", "\0", f"a{name}b", f"\0{name}\0 {name}\0a", broken, ""])
 
 
-def test_a_space_before_the_text_is_added_where_rust_adds_one(form):
-    rust = tokenizers.Tokenizer.from_str(form("roberta-base")[0].rust.to_str())
+def test_empty_texts_and_batches_have_no_ids(graph):
+    assert graph.ids(["", "a", ""])[::2] == [[], []]
+    assert graph.ids([]) == []
+
+
+def test_a_space_before_the_text_is_added_where_rust_adds_one(graph_of):
+    rust = tokenizers.Tokenizer.from_str(graph_of("roberta-base").tokenizer.rust.to_str())
     rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer = Tokenizer(rust)
-    texts = ["a", " a", "", "\na", "a<s>b <mask> c", *TORTURE]
-    assert (
-        mismatches(texts, tokenizer(texts), graph_ids(compiled(in_graph(tokenizer)), texts)) == []
-    )
+    assert_ids(Graph(Tokenizer(rust)), ["a", " a", "", "\na", "a<s>b <mask> c", *TORTURE])
 
 
-def test_a_mask_takes_the_blanks_before_it(form):
-    tokenizer, graph = form("roberta-base")
+def test_a_mask_takes_the_blanks_before_it(graph_of):
     texts = ["a <mask>", "a \n\u3000<mask><mask> b", " <mask>", "<mask", "x </s> <mask>"]
-    assert graph_ids(graph, texts) == tokenizer(texts)
-
-
-def test_a_saved_model_needs_only_tensorflow_and_tensorflow_text(form, tmp_path):
-    tokenizer, _ = form("roberta-base")
-    texts = [*TORTURE, *banking()[:100], "a <mask>."]
-    found = served_elsewhere(in_graph(tokenizer), texts, tmp_path)
-    assert mismatches(texts, tokenizer(texts), found) == []
+    assert_ids(graph_of("roberta-base"), texts)
 
 
 # Errors

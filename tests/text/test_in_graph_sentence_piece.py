@@ -1,76 +1,52 @@
 """SentencePiece's tokenizers in the graph against the eager ones: equal ids, equal offsets."""
 
-import functools
 import json
 import random
 
 import pytest
 import tensorflow as tf
 import tokenizers
-from in_graph_cases import assert_equal, compiled, graph_ids, served_elsewhere
-from test_tokenizer import TORTURE, banking, machado, mismatches
+from in_graph_cases import Graph, assert_equal, assert_ids
+from test_tokenizer import TORTURE, banking, machado
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 
 from kbert.errors import InputError
 from kbert.text.in_graph import in_graph
 from kbert.text.in_graph.unigram import Unigram
-from kbert.text.learn import learn
 from kbert.text.tokenizer import Tokenizer
 
 PUBLISHED = ("albert", "t5-small", "xlnet")
-LEARNED = ("unigram", "unigram without accents", "bpe", "bpe without accents")
-
-
-@pytest.fixture(scope="module")
-def form(data_dir, tmp_path_factory):
-    """Of a name: the eager tokenizer and its form in the graph."""
-
-    @functools.cache
-    def build(name):
-        if name in PUBLISHED:
-            folder = data_dir / "vocab" / name
-        else:
-            folder = tmp_path_factory.mktemp("learned") / "tokenizer"
-            corpus = sorted((data_dir / "corpus" / "pt_machado").rglob("*.txt"))[:5]
-            plain = "without accents" not in name
-            kind = name.partition(" ")[0]
-            learn(corpus, folder, kind, 2_000, lowercase=not plain, strip_accents=not plain)
-        tokenizer = Tokenizer.from_folder(folder)
-        return tokenizer, in_graph(tokenizer)
-
-    return build
+LEARNED = ("learned-unigram", "unigram without accents", "learned-bpe", "bpe without accents")
 
 
 @pytest.fixture(params=[*PUBLISHED, *LEARNED])
-def both(request, form):
-    return form(request.param)
+def graph(request, graph_of):
+    return graph_of(request.param)
 
 
 def lines(data_dir, number=400):
     return [*machado(data_dir)[:number], *banking()[:number]]
 
 
-def test_real_lines_agree(both, data_dir):
-    assert_equal(*both, lines(data_dir))
+def test_real_lines_agree(graph, data_dir):
+    assert_equal(graph, lines(data_dir))
 
 
-def test_torture_agrees(both):
-    tokenizer, graph = both
-    assert mismatches(TORTURE, tokenizer(TORTURE), graph_ids(compiled(graph), TORTURE)) == []
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_offsets_of_torture_agree(name, form):
-    assert_equal(*form(name), TORTURE)
+def test_torture_agrees(graph):
+    assert_ids(graph, TORTURE)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_random_texts_agree(name, form):
-    tokenizer, graph = form(name)
-    draw = random.Random(0)
-    special = list(tokenizer.special_tokens.values())
+def test_offsets_of_torture_agree(name, graph_of):
+    assert_equal(graph_of(name), TORTURE)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_random_texts_agree(name, graph_of):
+    graph, draw = graph_of(name), random.Random(0)
+    special = list(graph.tokenizer.special_tokens.values())
     sources = [
-        [piece for piece in tokenizer.vocab if piece not in special],
+        [piece for piece in graph.tokenizer.vocab if piece not in special],
         [chr(code) for code in range(32, 0x250) if not 0x7F <= code < 0xA0],
         [chr(code) for code in range(0x3000, 0xD7A4)],
         list(" .,!?-'\"`"),
@@ -81,50 +57,67 @@ def test_random_texts_agree(name, form):
         mixed = draw.choices(sources, k=draw.randint(1, 3))
         length = draw.choice([3, 10, 40])
         texts.append("".join(draw.choice(draw.choice(mixed)) for _ in range(length)))
-    assert_equal(tokenizer, graph, texts)
+    assert_equal(graph, texts)
 
 
-def test_words_that_repeat_themselves_are_cut_as_rust_rounds(form):
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_words_that_repeat_themselves_are_cut_as_rust_rounds(name, graph_of):
     words = [c * n for c in "!.-*=_#aeh?" for n in range(1, 120)]
     words += [c * n for c in ("ha", "!?", "ab", "kkk", "?!!") for n in range(1, 60)]
-    for name in PUBLISHED:
-        assert_equal(*form(name), words)
+    assert_equal(graph_of(name), words)
 
 
-def test_pieces_that_differ_in_the_eighth_digit_are_told_apart(form):
-    tokenizer, graph = form("albert")
-    found = graph_ids(compiled(graph), ["habit and habitual"])
-    assert found == tokenizer(["habit and habitual"])
-    assert [tokenizer.vocab[i] for i in found[0][:3]] == ["▁", "hab", "it"]
+def test_pieces_that_differ_in_the_eighth_digit_are_told_apart(graph_of):
+    graph = graph_of("albert")
+    (found,) = graph.ids(["habit and habitual"])
+    assert [found] == graph.tokenizer(["habit and habitual"])
+    assert [graph.tokenizer.vocab[i] for i in found[:3]] == ["▁", "hab", "it"]
 
 
-def test_bytes_that_are_not_utf_8_read_as_replacement_characters(both):
-    tokenizer, graph = both
+def test_bytes_that_are_not_utf_8_read_as_replacement_characters(graph):
     texts = [b"\xff", b"caf\xe9 \xe2\x82 x", b"\xed\xa0\x80", b"a\xf0\x9f\x98b \xc0\xaf", b"\x80"]
-    expected = tokenizer([text.decode("utf-8", "replace") for text in texts])
-    assert graph_ids(compiled(graph), texts) == expected
+    expected = graph.tokenizer([text.decode("utf-8", "replace") for text in texts])
+    assert graph.ids(texts) == expected
 
 
-def test_blank_texts_and_empty_batches_have_no_ids(both):
-    _, graph = both
-    assert graph_ids(compiled(graph), ["", "  \t", "\n"]) == [[], [], []]
-    assert graph_ids(compiled(graph), []) == []
-    for part in tf.function(graph.with_offsets)(tf.constant(["", " \t", ""])):
-        assert part.to_list() == [[], [], []]
+def test_nul_beside_a_special_token_is_read_as_rust_reads_it(graph):
+    name = graph.tokenizer.special_tokens["eos_token"]
+    broken = f"{name[:2]}\0{name[2:]}"
+    assert_equal(graph, ["a\0b", "\0", f"a{name}b", f"\0{name}\0 {name}\0a", broken, ""])
 
 
-def test_ids_and_offsets_are_ragged_int32(form):
-    _, graph = form("albert")
-    for part in (compiled(graph)(tf.constant(["a b", ""])), *graph.with_offsets(["a b", ""])):
+@pytest.mark.parametrize("name", ["albert", "xlnet"])
+def test_a_mask_covers_the_white_space_before_it_and_nothing_else(name, graph_of):
+    graph = graph_of(name)
+    mask = graph.tokenizer.special_tokens["mask_token"]
+    texts = [
+        "a \n\u3000{0}b{0} {0}",
+        " {0}",
+        "``{0}",
+        ",\u2581 {0}",
+        "a\ufffd{0}",
+        "e\u0301\x1c{0}",
+    ]
+    assert_equal(graph, [text.format(mask) for text in texts])
+
+
+def test_a_character_that_becomes_two_is_covered_by_both(graph_of):
+    graph = graph_of("learned-bpe")
+    assert_equal(graph, ["X\u0958Y \u0958"])
+    assert [(start, end) for _, start, end in graph.with_offsets(["x\u0958y"])[0]][1] == (1, 2)
+
+
+def test_blank_texts_and_empty_batches_have_no_ids(graph):
+    assert graph.ids(["", "  \t", "\n"]) == [[], [], []]
+    assert graph.ids([]) == graph.with_offsets([]) == []
+    assert graph.with_offsets(["", " \t", ""]) == [[], [], []]
+
+
+def test_ids_and_offsets_are_ragged_int32(graph_of):
+    module = graph_of("albert").module
+    for part in (module(["a b", ""]), *module.with_offsets(["a b", ""])):
         assert isinstance(part, tf.RaggedTensor)
         assert part.dtype == tf.int32 and part.shape.as_list() == [2, None]
-
-
-@pytest.mark.parametrize("name", ["albert", "t5-small", "bpe"])
-def test_a_saved_model_needs_only_tensorflow_and_tensorflow_text(name, form, tmp_path):
-    tokenizer, graph = form(name)
-    texts = [*TORTURE, *banking()[:100]]
-    assert mismatches(texts, tokenizer(texts), served_elsewhere(graph, texts, tmp_path)) == []
 
 
 def test_the_best_way_through_a_word_is_found_by_hand():
@@ -160,7 +153,7 @@ def small(**parts) -> Tokenizer:
 
 
 def test_a_small_tokenizer_agrees():
-    assert_equal(small(), in_graph(small()), ["a a  a", " aa b ", "", "a\na", "b<unk> a"])
+    assert_equal(Graph(small()), ["a a  a", " aa b ", "", "a\na", "b<unk> a"])
 
 
 @pytest.mark.parametrize(

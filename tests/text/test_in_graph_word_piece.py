@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_text as tf_text
 import tokenizers
-from in_graph_cases import assert_equal, compiled, graph_ids, served_elsewhere
+from in_graph_cases import Graph, assert_equal, assert_ids
 from test_tokenizer import (
     TINY,
     TORTURE,
@@ -43,8 +43,8 @@ def tiny(folder, more=(), **config) -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def form(data_dir, tmp_path_factory):
-    """Of a setting: the eager tokenizer, its form in the graph, the folder they come from."""
+def form(graph_like, data_dir, tmp_path_factory):
+    """Of a setting: a `Graph`, only to read, and the folder of its tokenizer."""
 
     @functools.cache
     def build(setting):
@@ -53,30 +53,29 @@ def form(data_dir, tmp_path_factory):
         tokens = path.read_text(encoding="utf-8").split("\n")[:-1]
         folder = tmp_path_factory.mktemp("vocabulary")
         write_folder(folder, tokens, tokenizer_config=config)
-        tokenizer = Tokenizer.from_folder(folder)
-        return tokenizer, compiled(in_graph(tokenizer)), folder
+        return graph_like(Tokenizer.from_folder(folder)), folder
 
     return build
 
 
 @pytest.fixture(params=SETTINGS)
-def both(request, form):
-    return form(request.param)
+def graph(request, form):
+    return form(request.param)[0]
 
 
 @pytest.fixture
 def uncased(form):
-    return form("uncased")
+    return form("uncased")[0]
 
 
-def test_torture_agrees_with_transformers(both):
-    _, graph, folder = both
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_torture_agrees_with_transformers(setting, form):
+    graph, folder = form(setting)
     expected = transformers_ids(BertTokenizerFast.from_pretrained(folder), TORTURE)
-    assert mismatches(TORTURE, expected, graph_ids(graph, TORTURE)) == []
+    assert mismatches(TORTURE, expected, graph.ids(TORTURE)) == []
 
 
-def test_every_character_of_unicode_agrees(both):
-    tokenizer, graph, _ = both
+def test_every_character_of_unicode_agrees(graph):
     # Planes 4 to 16 are unassigned or private, but for the tags and selectors of plane 14.
     codes = [*range(0xD800), *range(0xE000, 0x40000), *range(0xE0000, 0xE0200)]
     codes += range(0x40000, 0x110000, 61)
@@ -85,12 +84,11 @@ def test_every_character_of_unicode_agrees(both):
     for first in range(0, len(characters), 64):
         some = characters[first : first + 64]
         texts.append(" ".join(some) + " " + " ".join(f"a{character}e" for character in some))
-    assert mismatches(texts, tokenizer(texts), graph_ids(graph, texts)) == []
+    assert_ids(graph, texts)
 
 
-def test_random_texts_agree(both):
-    tokenizer, graph, _ = both
-    draw = random.Random(0)
+def test_random_texts_agree(graph):
+    tokenizer, draw = graph.tokenizer, random.Random(0)
     sources = [
         tokenizer.vocab,
         [chr(code) for code in range(1, 0x250)],
@@ -104,12 +102,11 @@ def test_random_texts_agree(both):
         mixed = draw.choices(sources, k=draw.randint(1, 3))
         length = draw.choice([3, 10, 40, 150])
         texts.append("".join(draw.choice(draw.choice(mixed)) for _ in range(length)))
-    assert mismatches(texts, tokenizer(texts), graph_ids(graph, texts)) == []
+    assert_ids(graph, texts)
 
 
-def test_bytes_that_are_not_utf_8_read_as_replacement_characters(both):
-    tokenizer, graph, _ = both
-    draw = random.Random(0)
+def test_bytes_that_are_not_utf_8_read_as_replacement_characters(graph):
+    tokenizer, draw = graph.tokenizer, random.Random(0)
     odd = [
         b"\xe2\x82",
         b"\xf0\x9f\x98",
@@ -133,7 +130,7 @@ def test_bytes_that_are_not_utf_8_read_as_replacement_characters(both):
             text = text[:at] + some + text[at + draw.randint(0, 1) :]
         texts.append(text)
     expected = tokenizer([text.decode("utf-8", "replace") for text in texts])
-    assert mismatches(texts, expected, graph_ids(graph, texts)) == []
+    assert mismatches(texts, expected, graph.ids(texts)) == []
 
 
 def test_ids_of_squad_questions_are_the_published_ones(uncased, data_dir):
@@ -142,70 +139,67 @@ def test_ids_of_squad_questions_are_the_published_ones(uncased, data_dir):
     ids = json.loads((goldens / "tokenized_questions.json").read_text(encoding="utf-8"))
     texts = [question["original"] for question in questions]
     assert len(texts) == 10_570
-    assert mismatches(texts, ids, graph_ids(uncased[1], texts)) == []
+    assert mismatches(texts, ids, uncased.ids(texts)) == []
 
 
 def test_banking77_agrees_with_transformers(minilm_dir):
     texts = banking()
     expected = transformers_ids(BertTokenizerFast.from_pretrained(minilm_dir), texts)
-    graph = compiled(in_graph(Tokenizer.from_folder(minilm_dir)))
-    assert mismatches(texts, expected, graph_ids(graph, texts)) == []
+    graph = Graph(Tokenizer.from_folder(minilm_dir))
+    assert mismatches(texts, expected, graph.ids(texts)) == []
 
 
 @pytest.mark.parametrize("setting", ["cased", "uncased"])
 def test_machado_agrees_with_transformers(setting, form, data_dir):
-    _, graph, folder = form(setting)
-    texts = machado(data_dir)
+    (graph, folder), texts = form(setting), machado(data_dir)
     expected = transformers_ids(BertTokenizerFast.from_pretrained(folder), texts)
-    assert mismatches(texts, expected, graph_ids(graph, texts)) == []
+    assert mismatches(texts, expected, graph.ids(texts)) == []
     whole = ["\n".join(texts[start : start + 500]) for start in range(0, 20_000, 500)]
     joined = [sum(expected[start : start + 500], []) for start in range(0, 20_000, 500)]
-    assert mismatches(whole, joined, graph_ids(graph, whole)) == []
+    assert mismatches(whole, joined, graph.ids(whole)) == []
 
 
-def test_a_large_vocabulary_with_every_script_agrees(data_dir):
-    tokenizer = Tokenizer.from_folder(data_dir / "vocab" / "mbert-cased")
-    graph = compiled(in_graph(tokenizer))
-    assert mismatches(TORTURE, tokenizer(TORTURE), graph_ids(graph, TORTURE)) == []
-    texts = [" ".join(tokenizer.vocab[start : start + 50]) for start in range(0, 119_547, 50)]
-    assert mismatches(texts, tokenizer(texts), graph_ids(graph, texts)) == []
+def test_a_large_vocabulary_with_every_script_agrees(graph_of):
+    graph = graph_of("mbert-cased")
+    vocab = graph.tokenizer.vocab
+    texts = [" ".join(vocab[start : start + 50]) for start in range(0, 119_547, 50)]
+    assert_ids(graph, [*TORTURE, *texts])
 
 
 def test_ids_are_a_ragged_int32(uncased):
-    ids = uncased[1](tf.constant(["card not working", "", "help"]))
+    ids = uncased.module(tf.constant(["card not working", "", "help"]))
     assert isinstance(ids, tf.RaggedTensor)
     assert ids.dtype == tf.int32 and ids.shape.as_list() == [3, None]
     assert ids.row_lengths().numpy().tolist() == [3, 0, 1]
 
 
 def test_blank_texts_and_empty_batches_have_no_ids(uncased):
-    assert graph_ids(uncased[1], ["", "  \t", "\u200b\x00", "\ufffd"]) == [[], [], [], []]
-    assert graph_ids(uncased[1], []) == []
+    assert uncased.ids(["", "  \t", "\u200b\x00", "\ufffd"]) == [[], [], [], []]
+    assert uncased.ids([]) == []
 
 
 def test_the_limit_of_a_word_is_in_characters(tmp_path):
     tokenizer = tiny(tmp_path, ["ж", "##ж", "𝐱", "##𝐱"], do_lower_case=False)
-    graph = compiled(in_graph(tokenizer))
+    graph = Graph(tokenizer)
     for character, first in (("ж", 12), ("𝐱", 14)):
         texts = [character * 100, character * 101, f"{character * 100}.{character * 101}!"]
         hundred = [first] + [first + 1] * 99
         expected = [hundred, [1], [*hundred, 9, 1, 10]]
-        assert graph_ids(graph, texts) == expected == tokenizer(texts)
+        assert graph.ids(texts) == expected == tokenizer(texts)
 
 
 def test_a_special_token_in_one_text_leaves_the_others_alone(uncased):
-    tokenizer, graph, _ = uncased
     plain = ["card \ue000 lost", "\ue004x", "a\U000f0000b"]
     mixed = [*plain, "x[SEP]y", "[MASK]"]
-    assert graph_ids(graph, plain) == graph_ids(graph, mixed)[:3] == tokenizer(plain)
-    assert graph_ids(graph, mixed)[3:] == [[1060, 102, 1061], [103]]
+    assert uncased.ids(plain) == uncased.ids(mixed)[:3] == uncased.tokenizer(plain)
+    assert uncased.ids(mixed)[3:] == [[1060, 102, 1061], [103]]
 
 
 def test_case_and_compatibility_characters_are_not_folded_as_tensorflow_text_folds_them(uncased):
-    tokenizer, graph, _ = uncased
+    tokenizer = uncased.tokenizer
     texts = ["1º", "…", "ß", "ﬁ", "x²"]
     folded = tf_text.FastBertTokenizer(tokenizer.vocab, lower_case_nfd_strip_accents=True)
-    found = graph_ids(graph, texts)
+    found = uncased.ids(texts)
     assert found == tokenizer(texts)
     for text, ids in zip(texts, found, strict=True):
         assert ids != folded.tokenize([text]).to_list()[0]
@@ -240,7 +234,7 @@ def test_pieces_that_no_word_can_be_are_never_found(tmp_path):
         "x" * 300,
         "ea e a",
     ]
-    assert graph_ids(compiled(in_graph(tokenizer)), texts) == tokenizer(texts)
+    assert_ids(Graph(tokenizer), texts)
 
 
 def test_a_vocabulary_may_hold_punctuation_of_another_edition_and_private_characters(tmp_path):
@@ -272,48 +266,43 @@ def test_a_vocabulary_may_hold_punctuation_of_another_edition_and_private_charac
             "漢字 漢 漢漢 字",
             "a\u2014e \x00e \ufffd e\x07e",
         ]
-        graph = compiled(in_graph(tokenizer))
-        assert graph_ids(graph, texts) == tokenizer(texts)
+        graph = Graph(tokenizer)
+        assert_ids(graph, texts)
         broken = [b"e\xff e\xe2\x82 \xff"]
         expected = tokenizer([text.decode("utf-8", "replace") for text in broken])
-        assert graph_ids(graph, broken) == expected
+        assert graph.ids(broken) == expected
 
 
 def test_a_vocabulary_without_a_mask_or_suffixes_works(tmp_path):
     tokens = [token for token in TINY if token != "[MASK]" and not token.startswith("##")]
     tokenizer = Tokenizer.from_folder(write_folder(tmp_path, tokens))
     texts = ["Uma[SEP] sente [MASK]", "e!uma"]
-    assert graph_ids(compiled(in_graph(tokenizer)), texts) == tokenizer(texts)
+    assert_ids(Graph(tokenizer), texts)
 
 
 def test_added_special_tokens_are_found_the_longest_first(tmp_path):
     names = ["<e>", "<e>!", "a|b", "\\1"]
     tokenizer = tiny(tmp_path, extra_special_tokens=names)
     texts = ["uma<e>!e <e>uma", "a|b a b", "\\1 \\\\1", "<E>"]
-    found = graph_ids(compiled(in_graph(tokenizer)), texts)
+    found = Graph(tokenizer).ids(texts)
     assert found == tokenizer(texts)
     assert found[0] == [5, 13, 11, 12, 5]
 
 
-def test_a_saved_model_needs_only_tensorflow_and_tensorflow_text(uncased, tmp_path):
-    tokenizer, *_ = uncased
-    texts = [*TORTURE, *banking()[:100]]
-    found = served_elsewhere(in_graph(tokenizer), texts, tmp_path)
-    assert mismatches(texts, tokenizer(texts), found) == []
+def test_nul_beside_a_special_token_is_dropped_as_rust_drops_it(graph):
+    assert_equal(graph, ["a\0b", "\0", "a[SEP]b", "\0[SEP]\0 [MASK]\0a", "[SE\0P]", ""])
 
 
 # Offsets
 
 
-def test_offsets_agree(both, data_dir):
-    tokenizer, *_ = both
+def test_offsets_agree(graph, data_dir):
     texts = [*TORTURE, *machado(data_dir)[:1_000], *banking()[:500]]
-    assert_equal(tokenizer, in_graph(tokenizer), texts)
+    assert_equal(graph, texts)
 
 
-def test_offsets_of_random_texts_agree(both):
-    tokenizer, *_ = both
-    draw = random.Random(1)
+def test_offsets_of_random_texts_agree(graph):
+    tokenizer, draw = graph.tokenizer, random.Random(1)
     sources = [
         tokenizer.vocab,
         [chr(code) for code in range(1, 0x250)],
@@ -325,20 +314,19 @@ def test_offsets_of_random_texts_agree(both):
     for _ in range(1_000):
         mixed = draw.choices(sources, k=draw.randint(1, 3))
         texts.append("".join(draw.choice(draw.choice(mixed)) for _ in range(draw.choice([3, 40]))))
-    assert_equal(tokenizer, in_graph(tokenizer), texts)
+    assert_equal(graph, texts)
 
 
 def test_offsets_count_characters_of_the_text_as_it_is(uncased):
-    tokenizer, *_ = uncased
     text = "Ca\u0301fe\u0301 \U0001f642 [SEP]" + "x" * 101
-    _, starts, ends = in_graph(tokenizer).with_offsets(tf.constant([text, ""]))
-    assert list(zip(starts.to_list()[0], ends.to_list()[0], strict=True)) == [
+    offsets, none = uncased.with_offsets([text, ""])
+    assert [(start, end) for _, start, end in offsets] == [
         (0, 5),
         (7, 8),
         (9, 14),
         (14, 115),
     ]
-    assert starts.to_list()[1] == []
+    assert none == []
 
 
 # Errors

@@ -1,6 +1,7 @@
 """The eager tokenizer against published goldens and against transformers, text by text."""
 
 import csv
+import functools
 import json
 import subprocess
 import sys
@@ -66,6 +67,7 @@ TORTURE = [
 ]
 
 
+@functools.cache
 def machado(data_dir) -> list[str]:
     """20,000 lines of Machado de Assis, as they are in the files."""
     lines = []
@@ -75,6 +77,7 @@ def machado(data_dir) -> list[str]:
     return lines[:20_000]
 
 
+@functools.cache
 def banking() -> list[str]:
     """Every message of Banking77, 13,083."""
     folder = Path(kbert.__file__).parent / "datasets" / "banking77"

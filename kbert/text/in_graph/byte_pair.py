@@ -9,14 +9,14 @@ GPT-2's expression for words looks ahead: of several blanks before a word, the l
 characters are letters, digits and blanks, Rust is asked: each library has its own Unicode.
 """
 
+import functools
 import json
 import re
-from collections.abc import Iterable
 
 import tensorflow as tf
 from tokenizers import pre_tokenizers
 
-from kbert.text.in_graph.characters import all_characters, private_characters
+from kbert.text.in_graph.characters import all_characters, private_characters, ranges
 from kbert.text.in_graph.engine import BPE, as_utf_8, keep, operation
 from kbert.text.in_graph.merges import merged_pieces
 from kbert.text.in_graph.served import check_added, refuse
@@ -120,13 +120,14 @@ def _characters_of_bytes() -> dict[int, str]:
     return images | {byte: chr(256 + number) for number, byte in enumerate(hidden)}
 
 
+@functools.cache
 def _classes() -> tuple[str, str, str]:
     """Letters, digits and blanks as Rust's expression has them, as ranges of a regular one."""
     split = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
     blanks = [
         c for some in all_characters() for c in some if c.isspace() and len(split(f"!{c}")) > 1
     ]
-    return _ranges(_joining("a", split)), _ranges(_joining("1", split)), _ranges(map(ord, blanks))
+    return ranges(_joining("a", split)), ranges(_joining("1", split)), ranges(map(ord, blanks))
 
 
 def _joining(before: str, split) -> list[int]:
@@ -138,14 +139,3 @@ def _joining(before: str, split) -> list[int]:
         cut = {start for _, (start, _) in split(before + before.join(characters))}
         codes += [first + i for i in range(len(characters)) if 2 * i + 1 not in cut]
     return codes
-
-
-def _ranges(codes: Iterable[int]) -> str:
-    ranges, last = [], None
-    for code in codes:
-        if last is not None and code == last + 1:
-            ranges[-1][1] = code
-        else:
-            ranges.append([code, code])
-        last = code
-    return "".join(rf"\x{{{first:x}}}-\x{{{last:x}}}" for first, last in ranges)

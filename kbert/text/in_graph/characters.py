@@ -25,16 +25,30 @@ def all_characters() -> Iterator[list[str]]:
             yield [chr(code) for code in range(first, first + CHUNK)]
 
 
-def normalize_each(normalizer, characters: list[str]) -> list[str]:
-    """What Rust's normaliser makes of each character."""
+def normalize_each(normalizer, texts: list[str]) -> list[str]:
+    """What Rust's normaliser makes of each text, a character or a few."""
     if normalizer is None:
-        return characters
+        return texts
     # All at once, parted by a character that no other of them becomes.
     for parted in ("|", GEORGIAN):
-        text = parted.join(["", *characters, ""])
-        images = normalizer.normalize_str(text).split(parted)[1:-1]
-        if len(images) == len(characters):
+        joined = parted.join(["", *texts, ""])
+        normal = normalizer.normalize_str(joined)
+        if normal == joined:
+            return texts
+        images = normal.split(parted)[1:-1]
+        if len(images) == len(texts):
             break
+    return images
+
+
+def changed(normalizer) -> dict[str, str]:
+    """What Rust's normaliser makes of those characters that do not stay as they are."""
+    images = {}
+    for characters in all_characters():
+        normal = normalize_each(normalizer, characters)
+        if normal is not characters:
+            pairs = zip(characters, normal, strict=True)
+            images.update(pair for pair in pairs if pair[0] != pair[1])
     return images
 
 
@@ -42,6 +56,18 @@ def private_characters(taken: Iterable[str]) -> Iterator[str]:
     """Characters that no piece holds, to have a meaning in the graph."""
     taken = set(taken)
     return (chr(code) for code in PRIVATE_USE if chr(code) not in taken)
+
+
+def ranges(codes: Iterable[int]) -> str:
+    """Characters as the inner part of a regular expression's class."""
+    found, last = [], None
+    for code in sorted(codes):
+        if last is not None and code == last + 1:
+            found[-1][1] = code
+        else:
+            found.append([code, code])
+        last = code
+    return "".join(rf"\x{{{first:x}}}-\x{{{last:x}}}" for first, last in found)
 
 
 def trie(of_code: np.ndarray, broken: int) -> tuple[list, int]:

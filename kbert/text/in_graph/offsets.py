@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import tensorflow as tf
-import tensorflow_text as tf_text
 
 from kbert.text.in_graph.engine import keep, operation
-from kbert.text.in_graph.normalizer import Marks
+from kbert.text.in_graph.normalizer import UNSEEN, Marks
+from kbert.text.in_graph.preparation import Prepared
 
 
 def characters(images: dict[bytes, str], marks: Marks, alphabet: set[str], unknown: str):
@@ -14,7 +14,7 @@ def characters(images: dict[bytes, str], marks: Marks, alphabet: set[str], unkno
 
     Characters that no piece holds are one with their neighbours of that kind, as they are in ids.
     """
-    meant = {*marks.whole, marks.space, marks.composed, marks.replaced, marks.nothing}
+    meant = {*marks.whole, marks.space, marks.composed, marks.replaced, marks.nothing, marks.unseen}
     pieces = [(unknown, 0.0), *((c, -1.0) for c in sorted(alphabet | meant))]
     held = alphabet | meant
     shown = {
@@ -22,6 +22,7 @@ def characters(images: dict[bytes, str], marks: Marks, alphabet: set[str], unkno
         key: (image if held.issuperset(image) else marks.composed.join(image)) or marks.nothing
         for key, image in images.items()
     }
+    shown |= dict.fromkeys(UNSEEN.intersection(images), marks.unseen)
     return operation(pieces, 0, shown, out_type=tf.string)
 
 
@@ -68,7 +69,7 @@ class Covered:
         return starts, tf.where(end <= own, starts + 1, ends)
 
 
-def covered(operation, marks: Marks, wide, has_blanks, texts, source, way_back) -> Covered:
+def covered(operation, marks: Marks, wide, has_blanks: bool, prepared: Prepared) -> Covered:
     """Cuts texts into normalised characters and words.
 
     Args:
@@ -76,14 +77,13 @@ def covered(operation, marks: Marks, wide, has_blanks, texts, source, way_back) 
         marks: the private characters.
         wide: those of special tokens that take in the white space before them.
         has_blanks: whether a word's ▁ is the blank before it, not a character put there.
-        texts: string (B,).
-        source: string (B,), what the offsets count in.
-        way_back: from offsets in `texts` to those in `source`, or None where they are one.
+        prepared: the texts, B of them.
     """
-    text, starts, ends = operation.tokenize_with_offsets(texts)
-    if way_back is not None:
-        starts, ends = _in_source(way_back, starts), _in_source(way_back, ends)
-    starts, ends = in_characters(source, starts), in_characters(source, ends)
+    text, starts, ends = operation.tokenize_with_offsets(prepared.texts)
+    starts, ends = prepared.covered(starts, ends)
+    is_seen = text.values != marks.unseen
+    text = keep(text, is_seen)
+    starts, ends = tf.boolean_mask(starts, is_seen), tf.boolean_mask(ends, is_seen)
     starts, ends = _as_rust_counts(text.values, starts, ends, marks)
 
     def is_one_of(*some: str) -> tf.Tensor:
@@ -92,7 +92,7 @@ def covered(operation, marks: Marks, wide, has_blanks, texts, source, way_back) 
     row = tf.cast(text.value_rowids(), tf.int32)
     is_separator, is_special = is_one_of(marks.separator), is_one_of(*marks.special.values())
     if wide:
-        starts = _widened(starts, ends, row, is_one_of(*wide), is_separator)
+        starts = tf.where(is_one_of(*wide), prepared.blanks_before(row, starts), starts)
     segment = 2 * tf.cumsum(tf.cast(is_special, tf.int32)) - tf.cast(is_special, tf.int32) + row
     shown = ~is_one_of(marks.nothing, marks.composed, marks.replaced)
     text = keep(text, shown)
@@ -122,13 +122,6 @@ def covered(operation, marks: Marks, wide, has_blanks, texts, source, way_back) 
     return Covered(words, sizes, starts, ends, beginnings, first)
 
 
-def _in_source(way_back: tf.Tensor, offsets: tf.RaggedTensor) -> tf.RaggedTensor:
-    # The operation stumbles over rows without an offset: each gets one, which goes again.
-    one = tf.zeros([offsets.nrows(), 1], tf.int64)
-    offsets = tf.concat([tf.cast(offsets, tf.int64), one], 1)
-    return tf_text.find_source_offsets(way_back, offsets)[:, :-1]
-
-
 def _as_rust_counts(text: tf.Tensor, starts: tf.Tensor, ends: tf.Tensor, marks: Marks) -> tuple:
     """Starts and ends as Rust has them for what a few characters became, or one became a few."""
     follows = tf.concat([text, [""]], 0)[1:]
@@ -142,29 +135,3 @@ def _as_rust_counts(text: tf.Tensor, starts: tf.Tensor, ends: tf.Tensor, marks: 
     ends = tf.maximum(ends, starts + 1)
     is_replaced = follows == marks.replaced
     return tf.where(is_replaced, whole - 1, starts), tf.where(is_replaced, whole, ends)
-
-
-def _widened(starts, ends, row, is_wide, is_separator) -> tf.Tensor:
-    """Starts, with the white space before the wide ones."""
-    is_other = ~is_separator
-    ends, row, is_wide = (tf.boolean_mask(x, is_other) for x in (ends, row, is_wide))
-    is_first = tf.concat([[-1], row], 0)[:-1] != row
-    before = tf.where(is_first, 0, tf.concat([[0], ends], 0)[:-1])
-    widened = tf.where(is_wide, before, tf.boolean_mask(starts, is_other))
-    return tf.tensor_scatter_nd_update(starts, tf.where(is_other), widened)
-
-
-def in_characters(texts: tf.Tensor, offsets: tf.RaggedTensor) -> tf.Tensor:
-    """Offsets in bytes (B, None) as offsets in code points, the values alone, int32.
-
-    Args:
-        texts: string (B,) of UTF-8.
-        offsets: ragged, between characters.
-    """
-    sizes = tf.cast(tf.strings.length(texts), tf.int64)
-    # One NUL more, so that there is a byte at every end. Bytes 10xxxxxx go on with a character.
-    together = tf.strings.join([tf.strings.reduce_join(texts), b"\0"])
-    byte = tf.cast(tf.io.decode_raw(together, tf.uint8), tf.int32)
-    before = tf.cumsum(tf.cast(byte // 64 != 2, tf.int32), exclusive=True)
-    base = tf.gather(tf.cumsum(sizes, exclusive=True), offsets.value_rowids())
-    return tf.gather(before, base + tf.cast(offsets.values, tf.int64)) - tf.gather(before, base)

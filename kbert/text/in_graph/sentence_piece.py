@@ -6,23 +6,21 @@ a mark between words, a special token's name one private character. Its pieces a
 that all between them is one unknown piece: a word. The words' pieces are then found as Rust finds
 them: Unigram's in unigram.py, those of BPE in merges.py.
 
-What stays different from Rust, all of it rare. Rust looks characters up with the marks that
-follow, up to five bytes together (the crate spm_precompiled), and drops the marks it has no entry
-for; the graph does so for the pairs and triples of canonical decompositions, else it keeps the
-marks. And where a normaliser composes (NFC, NFKC), the graph composes before special tokens are
-looked for.
+What stays different from Rust, all of it rare. A table's entries of a few characters are known as
+far as they are canonical decompositions (clusters.py says how Rust reads them). And NFKC composes
+in two steps: a mark behind `ﬁ` is not one with its i.
 """
 
 import json
 
 import tensorflow as tf
-import tensorflow_text as tf_text
 
 from kbert.text.in_graph import offsets
 from kbert.text.in_graph.characters import private_characters
-from kbert.text.in_graph.engine import as_utf_8, keep, operation
+from kbert.text.in_graph.engine import keep, operation
 from kbert.text.in_graph.merges import Merges, merged_pieces
-from kbert.text.in_graph.normalizer import SPACE, Marks, images_of, parts_of
+from kbert.text.in_graph.normalizer import SPACE, Marks, Table, parts_of
+from kbert.text.in_graph.preparation import Preparation
 from kbert.text.in_graph.served import check_metaspace
 from kbert.text.in_graph.unigram import Unigram
 from kbert.text.tokenizer import Tokenizer
@@ -45,15 +43,14 @@ class InGraphSentencePiece(tf.Module):
         alphabet = set("".join(piece for piece, _ in pieces))
         special = {token["content"]: token for token in parts["added_tokens"]}
         private = private_characters(alphabet)
-        meanings = [next(private) for _ in range(5)]
+        meanings = [next(private) for _ in range(6)]
         self._marks = marks = Marks(*meanings, {content: next(private) for content in special})
         self._wide = [marks.special[c] for c, token in special.items() if token["lstrip"]]
-        # SentencePiece drops NUL; to Rust it is a character that no piece holds.
-        self._unheld = next(private)
         self._has_blanks = "WhitespaceSplit" not in parts_of(parts["pre_tokenizer"])
-        self._composes = {"NFC", "NFKC"} & set(parts_of(parts["normalizer"]))
-
-        images = images_of(tokenizer.rust, parts, marks, alphabet)
+        table = Table(tokenizer.rust, marks, private)
+        composes = bool({"NFC", "NFKC"} & set(parts_of(parts["normalizer"])))
+        self._prepared = Preparation(table, marks.special, composes, private)
+        images = table.images
         self._characters = offsets.characters(images, marks, alphabet, next(private))
         written = {key: marks.without_offsets(image) for key, image in images.items()}
         self._has_spaces = any(marks.space in image for image in written.values())
@@ -68,8 +65,7 @@ class InGraphSentencePiece(tf.Module):
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Token ids of each text; B and every length may differ from call to call."""
-        texts, _ = self._composed(self._readable(texts))
-        words = self._words.tokenize(texts)
+        words = self._words.tokenize(self._prepared(texts))
         words = keep(words, words.values != self._marks.separator)
         ids, _ = self._model.tokenize(self._prefixed(words))
         return _by_text(ids, words, ids.values)
@@ -81,10 +77,9 @@ class InGraphSentencePiece(tf.Module):
             `(ids, starts, ends)`, int32 ragged (B, None): [start, end), counted in characters
             (code points) as `tokenizer.encode` counts them.
         """
-        source = self._readable(texts)
-        texts, way_back = self._composed(source)
+        prepared = self._prepared.with_way_back(texts)
         covered = offsets.covered(
-            self._characters, self._marks, self._wide, self._has_blanks, texts, source, way_back
+            self._characters, self._marks, self._wide, self._has_blanks, prepared
         )
         words = covered.words
         prefixed = self._prefixed(words)
@@ -92,15 +87,6 @@ class InGraphSentencePiece(tf.Module):
         prefix = tf.strings.length(prefixed) - tf.strings.length(words.values)
         starts, ends = covered.of_pieces(ends, prefix)
         return tuple(_by_text(ids, words, values) for values in (ids.values, starts, ends))
-
-    def _readable(self, texts: tf.Tensor) -> tf.Tensor:
-        return tf.strings.regex_replace(as_utf_8(texts), r"\x00", self._unheld)
-
-    def _composed(self, texts: tf.Tensor) -> tuple:
-        """The texts as the normaliser's composition leaves them, and the way back."""
-        if not self._composes:
-            return texts, None
-        return tf_text.normalize_utf8_with_offsets_map(texts, "NFC")
 
     def _prefixed(self, words: tf.RaggedTensor) -> tf.Tensor:
         """The words (W,) with ▁ before those that have one to Rust."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 from kbert.text.in_graph.engine import keep
 
 UNKNOWN_PENALTY = 10.0  # below the least score, in SentencePiece and in Rust
-NO_PIECE = -1
+NO_PIECE, BEGINS_ONE = -1, -2
 # Words with more characters are searched apart, so that the others do not wait for them.
 LONG = 40
 
@@ -32,9 +32,11 @@ class Unigram(tf.Module):
         self._scores = np.concatenate([scores, np.zeros(len(whole)), [-np.inf]])
         self._token_ids = np.array([*range(len(pieces)), *whole.values()], np.int32)
         keys = [*(piece for piece, _ in pieces), *whole]
-        self._longest = max(map(len, keys))
-        numbers = tf.range(len(keys))
-        table = tf.lookup.KeyValueTensorInitializer(tf.constant(keys), numbers)
+        numbers = {key[:end]: BEGINS_ONE for key in keys for end in range(1, len(key))}
+        numbers |= {key: number for number, key in enumerate(keys)}
+        table = tf.lookup.KeyValueTensorInitializer(
+            [*numbers], [*numbers.values()], value_dtype=tf.int32
+        )
         self._numbers = tf.lookup.StaticHashTable(table, NO_PIECE)
 
     def tokenize(self, words: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
@@ -56,6 +58,12 @@ class Unigram(tf.Module):
         both = zip(short, long, strict=True)
         return tuple(tf.gather(tf.concat(parts, 0), back) for parts in both)
 
+    # One function, that is built and optimised once, wherever it is called.
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )
     def _search(self, words: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
         """Forward to each character's best way there, then back along the ways."""
         characters = tf.strings.unicode_split(words, "UTF-8")
@@ -81,16 +89,21 @@ class Unigram(tf.Module):
         size = tf.size(flat)
         left = tf.gather(characters.row_limits(), characters.value_rowids())
         left = tf.cast(left, tf.int32) - tf.range(size)
-        at, text, columns = tf.range(size), flat, []
-        for length in range(1, self._longest + 1):
-            if length > 1:
-                goes_on = tf.gather(left, at) >= length
-                at, text = tf.boolean_mask(at, goes_on), tf.boolean_mask(text, goes_on)
-                text = tf.strings.join([text, tf.gather(flat, at + length - 1)])
-            none = tf.fill([size + 1], NO_PIECE)
+        columns = tf.TensorArray(tf.int32, 1, dynamic_size=True, element_shape=[None])
+
+        def step(length, at, text, columns):
+            """Column `length` - 1, for texts of that many characters that begin at `at`."""
             found = self._numbers.lookup(text)
-            columns.append(tf.tensor_scatter_nd_update(none, at[:, tf.newaxis], found))
-        numbers = tf.stack(columns, 1)
+            none = tf.fill([size + 1], NO_PIECE)
+            column = tf.tensor_scatter_nd_update(none, at[:, tf.newaxis], found)
+            columns = columns.write(length - 1, tf.maximum(column, NO_PIECE))
+            goes_on = (found != NO_PIECE) & (tf.gather(left, at) > length)
+            at, text = tf.boolean_mask(at, goes_on), tf.boolean_mask(text, goes_on)
+            return length + 1, at, tf.strings.join([text, tf.gather(flat, at + length)]), columns
+
+        begun = step(1, tf.range(size), flat, columns)
+        *_, columns = tf.while_loop(lambda _, at, *__: tf.size(at) > 0, step, begun)
+        numbers = tf.transpose(columns.stack())
         scores = tf.where(numbers == NO_PIECE, len(self._scores) - 1, numbers)
         scores = tf.gather(self._scores, scores)
         # A character that is no piece is unknown.
@@ -115,10 +128,11 @@ class Unigram(tf.Module):
             int32 (steps, W, 2): number and length of the piece that ends behind character t.
         """
         words, last = tf.size(starts), tf.shape(numbers, tf.int64)[0] - 1
-        lengths = tf.range(1, self._longest + 1)[tf.newaxis]
-        nowhere = tf.fill([words, self._longest], tf.constant(-np.inf, tf.float64))
+        longest = tf.shape(numbers)[1]
+        lengths = tf.range(1, longest + 1)[tf.newaxis]
+        nowhere = tf.fill([words, longest], tf.constant(-np.inf, tf.float64))
         best = tf.concat([tf.zeros([words, 1], tf.float64), nowhere], 1)
-        pieces = tf.zeros([words, self._longest + 1, 2], tf.int32)
+        pieces = tf.zeros([words, longest + 1, 2], tf.int32)
         found = tf.TensorArray(tf.int32, steps, element_shape=[None, 2])
 
         def step(t, best, pieces, found):

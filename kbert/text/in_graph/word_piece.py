@@ -13,6 +13,7 @@ marks outlive the stripping (some of Adlam, Glagolitic and musical notation do) 
 vocabulary holds both; no published BERT vocabulary that kbert is tested with does.
 """
 
+import functools
 import json
 import re
 import string
@@ -21,16 +22,17 @@ import flatbuffers
 import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
+from tokenizers import pre_tokenizers
 
 from kbert.text.in_graph.characters import (
     all_characters,
+    changed,
     double_array,
-    normalize_each,
     private_characters,
     trie,
 )
 from kbert.text.in_graph.engine import as_utf_8
-from kbert.text.in_graph.offsets import in_characters
+from kbert.text.in_graph.preparation import in_characters
 from kbert.text.in_graph.served import refuse
 from kbert.text.tokenizer import Tokenizer
 
@@ -221,18 +223,27 @@ def _cut_by_tensorflow(alphabet: set[str]) -> list[str]:
 def _word_boundaries(tokenizer: Tokenizer, written: dict, unknown: str) -> dict[str, str]:
     """White space and punctuation as Rust's pre-tokenizer sees them: how the graph writes them."""
     pieces = set(tokenizer.vocab)
-    boundaries = {}
+    blanks, cutting = _cutting()
+    boundaries = dict.fromkeys(blanks, " ")
+    for character in cutting:
+        if character not in pieces:
+            boundaries[character] = f" {unknown} "
+        elif not character.isascii():  # at ASCII's, TensorFlow Text cuts by itself
+            boundaries[character] = f" {written[character]} "
+    return boundaries
+
+
+@functools.cache
+def _cutting() -> tuple[list[str], list[str]]:
+    """The characters that cut words and are in none, and those that are words by themselves."""
+    cut, blanks, cutting = pre_tokenizers.BertPreTokenizer(), [], []
     for characters in all_characters():
         text = "a".join(["", *characters, ""])
-        words = [word for word, _ in tokenizer.rust.pre_tokenizer.pre_tokenize_str(text)]
-        for character in set(characters).difference("".join(words)):
-            boundaries[character] = " "
-        for character in {word for word in words if len(word) == 1} - {"a"}:
-            if character not in pieces:
-                boundaries[character] = f" {unknown} "
-            elif not character.isascii():  # at ASCII's, TensorFlow Text cuts by itself
-                boundaries[character] = f" {written[character]} "
-    return boundaries
+        words = [word for word, _ in cut.pre_tokenize_str(text)]
+        if words != [text]:
+            blanks += sorted(set(characters).difference("".join(words)))
+            cutting += sorted({word for word in words if len(word) == 1} - {"a"})
+    return blanks, cutting
 
 
 def _normalizer_model(normalizer, written: dict, unknown: str, own: dict) -> tf.Tensor:
@@ -259,12 +270,9 @@ def _normalizer_model(normalizer, written: dict, unknown: str, own: dict) -> tf.
     of_code = np.full(0x110000, value(unknown), np.int32)
     for character, image in written.items():
         of_code[ord(character)] = value(image) if image != character else 0
-    for characters in all_characters():
-        pairs = zip(characters, normalize_each(normalizer, characters), strict=True)
-        for character, normalized in pairs:
-            if normalized != character:
-                image = "".join(written.get(c, unknown) for c in normalized)
-                of_code[ord(character)] = value(image)
+    for character, normalized in changed(normalizer).items():
+        image = "".join(written.get(c, unknown) for c in normalized)
+        of_code[ord(character)] = value(image)
     for character, image in own.items():
         of_code[ord(character)] = value(image)
     broken = int(of_code[0xFFFD]) or value("\ufffd")
