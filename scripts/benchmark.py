@@ -36,6 +36,7 @@ from benchmarks import (
     learning_speed,
     local_attention,
     material,
+    text_speed,
 )
 from benchmarks.systems import Settings, System, progress, use
 
@@ -50,6 +51,7 @@ FIGURES = {
     "8": figure_8_import,
     "architectures": architectures,
     "kernels": kernels,
+    "text": text_speed,
     "learning": learning_speed,
     "local": local_attention,
     "setup": material,  # not printed: what the figures need when no --run is given
@@ -102,11 +104,16 @@ def main():
 
 def drive(options):
     began = time.time()
-    print(head(options), flush=True)
-    if not options.run and measure("setup", options)["random run"][0].get("error"):
+    keys = options.figures.split(",")
+    is_random = not options.run and any(
+        getattr(FIGURES[key], "NEEDS_CLASSIFIER", False) for key in keys
+    )
+    print(head(options, is_random), flush=True)
+    made = measure("setup", options)["random run"][0] if is_random else {}
+    if "error" in made:
         sys.exit("no MiniLM with a random classifier could be made; give a --run")
     measured = {}
-    for key in options.figures.split(","):
+    for key in keys:
         since = time.time()
         measured[key] = measure(key, options)
         if options.json:
@@ -153,12 +160,12 @@ def run(key: str, system: System, options) -> dict:
     return {"error": f"the process ended with code {done.returncode} and no result"}
 
 
-def head(options) -> str:
-    """What was measured, on what."""
+def head(options, is_random: bool) -> str:
+    """What was measured, on what; `is_random` says that no classifier was given."""
     lines = ["# kbert's figures", ""]
     lines += [f"{time.strftime('%Y-%m-%d %H:%M')}, {cpu()}, {options.threads} threads; {load()}."]
     lines += ["", ", ".join(f"{name} {installed(name)}" for name in PACKAGES) + "."]
-    if not options.run:
+    if is_random:
         lines += ["", "No --run was given: MiniLM with a RANDOM classifier stands in for it. Its"]
         lines += ["labels are near chance, so that figures 1 (bfloat16) and 3 mean little."]
     if options.quick:

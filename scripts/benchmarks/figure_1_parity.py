@@ -8,6 +8,7 @@ from benchmarks.systems import BACKENDS, Settings, System, progress
 from benchmarks.tables import best, number, table
 
 TITLE = "1. Agreement with transformers in float32, and of bfloat16 with float32"
+NEEDS_CLASSIFIER = True
 ROUNDS = 1
 REFERENCE = "transformers"
 # Odd sizes, so that swapped axes cannot pass: 5 heads of 7.

@@ -7,6 +7,7 @@ from benchmarks.systems import BACKENDS, Settings, System
 from benchmarks.tables import number, table
 
 TITLE = "3. The SavedModel against the Python model, float32"
+NEEDS_CLASSIFIER = True
 ROUNDS = 1
 BATCH = 64
 SERVED = "served.npz"

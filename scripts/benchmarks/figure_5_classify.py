@@ -5,6 +5,7 @@ from benchmarks.systems import Settings, System, fastest, progress
 from benchmarks.tables import best, number, ratio, table
 
 TITLE = "5. Classifying test messages from raw text with MiniLM, batch 64"
+NEEDS_CLASSIFIER = True
 BATCH = 64
 KERAS_HUB = "keras-hub on tensorflow, float32"
 
