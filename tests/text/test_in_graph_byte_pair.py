@@ -79,6 +79,56 @@ def test_a_space_before_the_text_is_added_where_rust_adds_one(graph_of):
     assert_ids(Graph(Tokenizer(rust)), ["a", " a", "", "\na", "a<s>b <mask> c", *TORTURE])
 
 
+@pytest.fixture(scope="module")
+def modern(graph_of):
+    """As ModernBERT's: NFC, blanks as tokens, which are looked for in normalised text."""
+    rust = tokenizers.Tokenizer.from_str(graph_of("gpt2").tokenizer.rust.to_str())
+    rust.normalizer = normalizers.NFC()
+    rust.add_tokens(
+        [tokenizers.AddedToken("|||IP_ADDRESS|||", normalized=True)]
+        + [tokenizers.AddedToken(" " * size, normalized=True) for size in range(24, 1, -1)]
+    )
+    rust.add_special_tokens(["[UNK]", "[CLS]", "[SEP]", "[PAD]", "<|pad|>"])
+    rust.add_special_tokens([tokenizers.AddedToken("[MASK]", lstrip=True, normalized=False)])
+    return Graph(Tokenizer(rust))
+
+
+def test_modernberts_normaliser_composes_between_special_tokens(modern, data_dir):
+    broken = b"cafe\xcc e\xcc\x81\xff"
+    marks = [
+        "e\u0301 cafe\u0301",
+        "\u212b \u1100\u1161\u11a8 \u0301",
+        "a\u0328\u0301 a\u0301\u0328",
+    ]
+    around = [
+        "<|pad|>\u0338 >\u0338",
+        "e[MASK]\u0301",
+        "e <|pad|>\u0301 [SEP]e\u0301",
+        " [MASK]e\u0301",
+    ]
+    blanks = ["a  b   c\n    d", "a   [MASK]  b", " " * 60 + "x", "|||IP_ADDRESS|||  |||", "  "]
+    texts = [*marks, *around, *blanks, "a\0  [SEP]\0", *TORTURE, *machado(data_dir)[:500]]
+    assert_ids(modern, texts)
+    assert modern.ids(["caf\u00e9"]) == modern.ids(["cafe\u0301"])
+    assert modern.ids([broken]) == modern.tokenizer([broken.decode("utf-8", "replace")])
+
+
+def test_random_texts_agree_with_modernberts(modern):
+    draw = random.Random(0)
+    special = [token for token in modern.tokenizer.special_tokens.values() if token]
+    sources = [
+        [chr(code) for code in range(0x20, 0x250)],
+        [chr(code) for code in range(0x300, 0x370)],
+        list(" \n\t aeiou>=<|[]"),
+        ["  ", "   ", "|||IP_ADDRESS|||", "[MASK]", "<|pad|>", "[SEP]", *special],
+    ]
+    texts = []
+    for _ in range(3_000):
+        mixed = draw.choices(sources, k=draw.randint(1, 3))
+        texts.append("".join(draw.choice(draw.choice(mixed)) for _ in range(draw.choice([3, 40]))))
+    assert_ids(modern, texts)
+
+
 def test_a_mask_takes_the_blanks_before_it(graph_of):
     texts = ["a <mask>", "a \n\u3000<mask><mask> b", " <mask>", "<mask", "x </s> <mask>"]
     assert_ids(graph_of("roberta-base"), texts)
@@ -109,14 +159,14 @@ def test_merges_that_do_not_make_their_piece_are_told():
 
 
 def test_a_normaliser_or_another_expression_is_told():
-    message = "byte-level BPE of GPT-2's words and no normaliser; this one has another form"
+    message = "byte-level BPE of GPT-2's words, with the normaliser NFC or none; this one has "
     tokenizer = small()
-    tokenizer.rust.normalizer = normalizers.NFC()
-    with pytest.raises(InputError, match=message):
+    tokenizer.rust.normalizer = normalizers.NFKC()
+    with pytest.raises(InputError, match=message + "NFKC"):
         in_graph(tokenizer)
     tokenizer = small()
     tokenizer.rust.pre_tokenizer = pre_tokenizers.ByteLevel(use_regex=False)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message + "other words"):
         in_graph(tokenizer)
 
 

@@ -7,6 +7,10 @@ table writes every byte as the character that GPT-2's vocabulary has for it.
 GPT-2's expression for words looks ahead: of several blanks before a word, the last is not theirs,
 `\\s+(?!\\S)`. TensorFlow's regular expressions cannot, so those blanks are cut off first. Which
 characters are letters, digits and blanks, Rust is asked: each library has its own Unicode.
+
+ModernBERT's normaliser composes characters (NFC), between special tokens and never with them. What
+Rust looks for in normalised text only, the graph looks for in the text as it is: no name of an
+added token comes of composing.
 """
 
 import functools
@@ -14,11 +18,13 @@ import json
 import re
 
 import tensorflow as tf
+import tensorflow_text as tf_text
 from tokenizers import pre_tokenizers
 
 from kbert.text.in_graph.characters import all_characters, private_characters, ranges
 from kbert.text.in_graph.engine import BPE, as_utf_8, keep, operation
 from kbert.text.in_graph.merges import merged_pieces
+from kbert.text.in_graph.normalizer import parts_of
 from kbert.text.in_graph.served import check_added, refuse
 from kbert.text.tokenizer import Tokenizer
 
@@ -39,8 +45,11 @@ class InGraphBytePair(tf.Module):
         parts = json.loads(tokenizer.rust.to_str())
         check_added(parts)
         cut = parts["pre_tokenizer"]
-        if parts["normalizer"] or not cut.get("use_regex", True):
-            refuse("byte-level BPE of GPT-2's words and no normaliser", "another form of it")
+        steps = [*parts_of(parts["normalizer"])]
+        if steps not in ([], ["NFC"]) or not cut.get("use_regex", True):
+            came = " and ".join(steps) or "other words"
+            refuse("byte-level BPE of GPT-2's words, with the normaliser NFC or none", came)
+        self._composes = bool(steps)
         self._adds_space = cut["add_prefix_space"]
 
         pieces = merged_pieces(tokenizer)
@@ -89,6 +98,8 @@ class InGraphBytePair(tf.Module):
 
     def _cut(self, texts: tf.Tensor) -> tf.Tensor:
         """Texts with a byte between words."""
+        if self._composes:
+            texts = tf_text.normalize_utf8(texts, "NFC")
         if self._adds_space:
             has_one = tf.strings.regex_full_match(texts, "(?s)(?: .*)?")
             texts = tf.where(has_one, texts, tf.strings.join([" ", texts]))
