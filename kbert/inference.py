@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kbert.errors import InputError
 from kbert.inputs.batches import sorted_batches
 from kbert.inputs.gaps import PLACES
 from kbert.inputs.packer import warn_of_cut
@@ -31,6 +32,7 @@ class Predictor:
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.function = inference_function(model)
+        self.vocab_size = model.get_layer("token_embedding").input_dim
 
     def __call__(self, inputs: Iterable[Any]) -> Iterator[dict]:
         """One answer an input, in their order; read and answered window by window.
@@ -74,9 +76,26 @@ class Predictor:
         for indices, features in sorted_batches(
             packer, rows, batch_size=self.batch_size, buckets=buckets
         ):
+            self._check_ids(features["token_ids"])
             for index, output in zip(indices, self.function(features), strict=True):
                 found[index] = reduced(output, rows[index]) if reduced else output
         return found
+
+    def _check_ids(self, ids: np.ndarray):
+        """Raises an InputError for an id that the model has no embedding of.
+
+        TensorFlow would tell of its index, PyTorch that there is one; JAX would give NaN, and all
+        would take one below 0 for one from the end.
+        """
+        vocab_size = self.vocab_size
+        outside = ids[(ids < 0) | (ids >= vocab_size)]
+        if outside.size:
+            token = self.tokenizer.rust.id_to_token(int(outside[0])) if outside[0] >= 0 else None
+            raise InputError(
+                f"expected token ids from 0 to {vocab_size - 1}, came {outside[0]}"
+                f"{f' ({token!r})' if token else ''}: the model's vocabulary has {vocab_size} "
+                "tokens. Take the tokenizer of its own folder, as it is there."
+            )
 
 
 def inference_function(model: keras.Model) -> Callable[[dict[str, np.ndarray]], np.ndarray]:

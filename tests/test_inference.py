@@ -1,5 +1,6 @@
 """Answers come in the order of the texts, whatever order they are computed in."""
 
+from copy import copy
 from dataclasses import replace
 
 import keras
@@ -10,7 +11,9 @@ from harness import BACKEND, randomize, run, to_numpy
 
 import kbert
 from kbert import inference
+from kbert.errors import InputError
 from kbert.heads.masked_lm import masked_lm
+from kbert.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,23 @@ def test_texts_are_read_window_by_window(predictor, texts, monkeypatch):
     labels = [answer["label"] for answer in predictor(iter(texts))]
     monkeypatch.undo()
     assert labels == [answer["label"] for answer in predictor(texts)]
+
+
+@pytest.mark.parametrize(
+    ("token_id", "words"), [(3001, "came 3001"), (-1, "came -1"), (99999, "came 99999")]
+)
+def test_an_id_outside_the_vocabulary_is_named(predictor, token_id, words):
+    with pytest.raises(InputError, match=f"token ids from 0 to 3000, {words}: .* 3001 tokens"):
+        predictor.outputs([([2, 7, 3], [0] * 3), ([2, token_id, 3], [0] * 3)])
+
+
+def test_a_token_that_was_added_to_the_tokenizer_alone_is_named(predictor, tiny_dir):
+    tokenizer = Tokenizer.from_folder(tiny_dir)
+    tokenizer.rust.add_tokens(["zebra"])
+    other = copy(predictor)
+    other.tokenizer = tokenizer
+    with pytest.raises(InputError, match=r"came 3001 \('zebra'\): .* has 3001 tokens\. Take"):
+        list(other(["my zebra"]))
 
 
 def test_no_texts_have_no_answers(predictor):
