@@ -52,6 +52,8 @@ def load(path: str | os.PathLike, task: str | None = None, **settings):
     described = tasks.from_folder(folder, {"id2label": TWO_LABELS, **loaded.settings}, task)
     model = described.model(loaded.encoder)
     new = names.load_head(model, loaded.encoder, described.head)
+    if tasks.name_of(loaded.settings) == task:
+        _check_width(folder, loaded.settings, new)
     if new:
         warnings.warn(
             f"{path} has no weights for {task}: {'; '.join(new)}. These are new and know nothing. "
@@ -76,9 +78,22 @@ def task_model(loaded: checkpoint.Checkpoint, folder):
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error
     model = task.model(loaded.encoder)
-    if new := names.load_head(model, loaded.encoder, task.head):
+    new = names.load_head(model, loaded.encoder, task.head)
+    _check_width(folder, loaded.settings, new)
+    if new:
         raise InputError(
             f"{folder}: the weights of the head do not fit: {'; '.join(new)}. Is it a run folder, "
             "or a checkpoint that is still to be fine-tuned?"
         )
     return task, model
+
+
+def _check_width(folder, settings, new: list[str]):
+    """Raises an InputError if a folder's own head is there, and not as wide as its labels say."""
+    misshapen = [text for text in new if not text.endswith(" missing")]
+    if misshapen and (labels := settings.get("id2label")):
+        raise InputError(
+            f"{folder}: config.json has {len(labels)} labels (id2label), the head is of another "
+            f"width: {'; '.join(misshapen)}. Correct id2label, or take the weights that belong to "
+            "it."
+        )

@@ -92,14 +92,16 @@ def from_settings(settings: Mapping[str, Any]):
     Raises:
         InputError: it describes no task that this version knows.
     """
-    name = settings.get("kbert", {}).get("task") or _task_of(settings)
+    name = name_of(settings)
     if name not in names():
         raise InputError(f"config.json: task {name!r}; this version knows {', '.join(names())}.")
     return task_class(name).from_settings(settings)
 
 
-def _task_of(settings: Mapping[str, Any]) -> str:
-    """The task of a model that kbert did not save, by its class and problem type."""
+def name_of(settings: Mapping[str, Any]) -> str:
+    """The task of a `config.json`; of a model that kbert did not save, by its class."""
+    if name := settings.get("kbert", {}).get("task"):
+        return name
     if settings.get("problem_type") == "regression":
         return "regression"
     classes = settings.get("architectures") or ["ForSequenceClassification"]
@@ -107,6 +109,8 @@ def _task_of(settings: Mapping[str, Any]) -> str:
         "ForMaskedLM": "fill-mask",
         "ForMultipleChoice": "multiple-choice",
         "ForNextSentencePrediction": "next-sentence",
+        "ForQuestionAnswering": "question-answering",
+        "ForTokenClassification": "token-classification",
         "ForPreTraining": PRETRAINED_ON.get(settings.get("model_type"), "fill-mask"),
     }
     ending = "For" + classes[0].rpartition("For")[2]
