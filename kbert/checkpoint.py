@@ -164,7 +164,8 @@ def save(folder: str | os.PathLike, model: "keras.Model", settings: dict, tokeni
 
     Args:
         folder: is made if it is not there.
-        model: an encoder, or an encoder with a head.
+        model: an encoder, or an encoder with a head. Of one that `load` gave the pooler goes along,
+            which transformers' bare model has, too; a warning tells of other heads' weights.
         settings: `config.json`'s contents, with the head's labels (`task.settings(…)`). What its
             entry "kbert" has under "files", path → contents, is written beside, as JSON.
         tokenizer: text → token ids.
@@ -173,8 +174,13 @@ def save(folder: str | os.PathLike, model: "keras.Model", settings: dict, tokeni
     folder.mkdir(parents=True, exist_ok=True)
     architecture = architecture_of(folder, settings)
     ours = dict(settings.get("kbert", {}))
+    if is_bare := hasattr(model, "head_weights"):
+        ours = {}
+        settings = {key: value for key, value in settings.items() if key != "kbert"}
     beside, head = ours.pop("files", {}), ours.get("head")
     tensors = tensors_of(model, architecture, head)
+    if is_bare:
+        tensors |= foreign.bare_tensors(model.head_weights, architecture)
     safetensors.write(folder / safetensors.WEIGHTS, tensors)
     tokenizer.save(folder)
     for file, content in beside.items():

@@ -149,8 +149,7 @@ def _holdings(folder: Path, contents: checkpoint.Contents, drop_head: bool):
     architecture = checkpoint.architecture_of(folder, loaded.settings)
     heads = dict(loaded.encoder.head_weights)
     own = heads.pop(names.OURS)
-    is_bare = names.known(foreign.bare_rows(architecture))
-    bare = {p: a for arrays in heads.values() for p, a in arrays.items() if is_bare(p)}
+    bare = foreign.bare_arrays(heads, architecture)
     head, arrays, dropped = None, {}, []
     if drop_head:
         dropped = {path for arrays in (*heads.values(), own) for path in arrays} - {*bare}

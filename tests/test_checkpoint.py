@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from harness import to_numpy
 
 import kbert
 from kbert import checkpoint, hub
+from kbert.errors import InputWarning
 from kbert.training.finetune import load_predictor
 from kbert.weights import safetensors
 
@@ -88,6 +90,31 @@ def test_transformers_opens_a_bare_encoder(tiny_dir):
     assert_equal_where_real(sequence, expected, ours["padding_mask"])
 
 
+def test_a_bare_encoder_keeps_the_pooler_of_its_folder(data_dir, tiny_run, tmp_path):
+    """And tells of what else it has, which a bare model has no place for."""
+    weights = data_dir / "weights"
+    loaded = kbert.load(weights / "rxnfp_pretrained", dtype="float32")
+    with pytest.warns(InputWarning, match="without the head .*: masked_lm_bias, .*, next_sentence"):
+        kbert.save(tmp_path / "a", loaded.encoder, loaded.settings, loaded.tokenizer)
+    loaded = kbert.load(tiny_run, dtype="float32")
+    with pytest.warns(InputWarning, match="without the head that its folder holds: classifier. S"):
+        kbert.save(tmp_path / "b", loaded.encoder, loaded.settings, loaded.tokenizer)
+    for name, source in {"a": weights / "rxnfp_pretrained", "b": tiny_run}.items():
+        tensors = safetensors.read(safetensors.weight_files(tmp_path / name))
+        before = safetensors.read(safetensors.weight_files(source))
+        for tensor in ("pooler.dense.weight", "pooler.dense.bias"):
+            np.testing.assert_array_equal(tensors[tensor], before[f"bert.{tensor}"])
+        settings = json.loads((tmp_path / name / "config.json").read_text("utf-8"))
+        assert settings["architectures"] == ["BertModel"]
+        assert "kbert" not in settings
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InputWarning)  # a bare model's folder loses nothing
+        loaded = kbert.load(tmp_path / "a", dtype="float32")
+        kbert.save(tmp_path / "c", loaded.encoder, loaded.settings, loaded.tokenizer)
+    again = safetensors.read(safetensors.weight_files(tmp_path / "c"))
+    assert "pooler.dense.weight" in again
+
+
 @pytest.mark.parametrize("shard_size", ["10GB", "200KB"])
 def test_what_transformers_saves_is_opened(tiny_run, tmp_path, shard_size):
     """A classifier of theirs, in one file or in shards."""
@@ -147,7 +174,7 @@ def test_a_classifier_of_others_gives_their_logits(data_dir):
     logits = output_of(task.model(loaded.encoder), features)
     np.testing.assert_allclose(logits, golden["logits"], rtol=0, atol=2e-5)
     with pytest.raises(
-        kbert.InputError, match=r"do not fit: .*classifier/kernel \(256, 50\), expe"
+        kbert.InputError, match=r"has 2 labels .*classifier/kernel \(256, 50\), expe"
     ):
         load_predictor(weights / "rxnfp_classifier")
 

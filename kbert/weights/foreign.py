@@ -1,12 +1,13 @@
 """What a folder of another format than Hugging Face's holds, in the terms of both."""
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 
 import numpy as np
 
-from kbert.errors import InputError
+from kbert.errors import InputError, InputWarning
 from kbert.weights import names
 from kbert.weights.names import Row
 
@@ -81,6 +82,42 @@ def to_hugging_face(
 def bare_rows(architecture: ModuleType) -> list[Row]:
     """Rows of what a head takes of transformers' bare model: the pooler, where there is one."""
     return [row for rows in architecture.HEADS.values() for row in rows if not row.head]
+
+
+def bare_arrays(
+    head_weights: Mapping[str, Mapping[str, np.ndarray]], architecture: ModuleType
+) -> dict[str, np.ndarray]:
+    """Of what `checkpoint.load` keeps for heads that which `bare_rows` name: path → array."""
+    found = {}
+    for head, rows in architecture.HEADS.items():
+        # Another head's variable may have the same path: RoBERTa's classifier has its own pooler.
+        is_bare = names.known(row for row in rows if not row.head)
+        arrays = head_weights.get(head, {})
+        found |= {path: array for path, array in arrays.items() if is_bare(path)}
+    return found
+
+
+def bare_tensors(
+    head_weights: Mapping[str, Mapping[str, np.ndarray]], architecture: ModuleType
+) -> dict[str, np.ndarray]:
+    """`bare_arrays` under Hugging Face's names; a warning tells of what else heads have."""
+    bare = bare_arrays(head_weights, architecture)
+    others = {
+        path.split("/")[0]
+        for arrays in head_weights.values()
+        for path, array in arrays.items()
+        if not np.array_equal(array, bare.get(path))
+    }
+    if others:
+        warnings.warn(
+            "The encoder is saved without the head that its folder holds: "
+            f"{', '.join(sorted(others))}. Save kbert.load(path, task=…).model to keep it, or copy "
+            "the folder: kbert convert.",
+            InputWarning,
+            stacklevel=3,
+        )
+    bare = {path: array.astype("float32") for path, array in bare.items()}
+    return names.to_checkpoint(bare, bare_rows(architecture), "")
 
 
 def refuse(place: str, arrays: Mapping[str, np.ndarray], unknown: Iterable[str]) -> None:
