@@ -63,8 +63,10 @@ def restored(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     transformers takes the encoder's dropout where the classifier has none of its own.
     """
     own = own_settings(settings, name)
-    # The last but one is ALBERT's name for the last.
-    for key in ("hidden_dropout_prob", "dropout", "classifier_dropout_prob", "classifier_dropout"):
+    # DistilBERT's classifiers of texts have one of their own, ALBERT's another name for the last.
+    of_texts = ("seq_classif_dropout",) if name != "token-classification" else ()
+    of_heads = (*of_texts, "classifier_dropout_prob", "classifier_dropout")
+    for key in ("hidden_dropout_prob", "dropout", *of_heads):
         if settings.get(key) is not None:
             own["dropout"] = settings[key]
     return own

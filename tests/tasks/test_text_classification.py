@@ -56,6 +56,11 @@ def test_a_classifier_of_transformers_has_the_dropout_of_its_encoder():
     assert tasks.from_settings({**settings, "classifier_dropout": 0.0}).dropout == 0.0
     albert = {**settings, "hidden_dropout_prob": 0, "classifier_dropout_prob": 0.1}
     assert tasks.from_settings(albert).dropout == 0.1
+    distilbert = {"id2label": {"0": "a", "1": "b"}, "dropout": 0.1, "seq_classif_dropout": 0.3}
+    assert tasks.from_settings(distilbert).dropout == 0.3
+    assert tasks.from_settings({**distilbert, "classifier_dropout": 0.0}).dropout == 0.0  # ours
+    distilbert["architectures"] = ["DistilBertForTokenClassification"]
+    assert tasks.from_settings(distilbert).dropout == 0.1  # that has the encoder's
 
 
 def test_datasets_train_the_model(loaded):
