@@ -260,13 +260,20 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 def features_in_graph(token_ids, tokenizer, segment_ids=None) -> dict:
     """Padded ids, int32 (B, T), as a model's features, in TensorFlow operations.
 
+    An id outside the vocabulary fails with its number: a GPU would take zeros for its embedding.
+
     Args:
         token_ids: with the special ones.
-        tokenizer: its padding.
+        tokenizer: its padding and vocabulary.
         segment_ids: None where all tokens are of the first text.
     """
     import tensorflow as tf
 
+    last = tokenizer.vocab_size - 1
+    outside = tf.boolean_mask(token_ids, (token_ids < 0) | (token_ids > last))
+    message = f"expected token ids from 0 to {last}, came"
+    with tf.control_dependencies([tf.debugging.Assert(tf.size(outside) == 0, [message, outside])]):
+        token_ids = tf.identity(token_ids)
     features = {"token_ids": token_ids, "padding_mask": token_ids != tokenizer.pad_id}
     if tokenizer.with_segments:
         features["segment_ids"] = tf.zeros_like(token_ids) if segment_ids is None else segment_ids

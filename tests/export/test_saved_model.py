@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import theirs
 from harness import BACKEND, randomize
 
 import kbert
@@ -106,6 +107,15 @@ def test_answers_are_a_string_and_float32(served):
 def test_token_ids_get_the_answers_of_their_texts(exported, served):
     assert_same(served["tokens"], exported.expected(["my cat", "dog"]))
     assert_same(served["padded"], exported.expected(["my cat", "dog"]))
+
+
+@pytest.mark.parametrize("token_id", [3001, -1])
+def test_a_token_id_outside_the_vocabulary_is_named(exported, token_id):
+    import tensorflow as tf
+
+    words = rf"expected token ids from 0 to 3000, came\] \[{token_id}\]"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+        theirs.served(exported.version, "tokens", token_ids=[[2, 7, 3], [2, token_id, 3]])
 
 
 @TENSORFLOW_ONLY
