@@ -14,6 +14,8 @@ from harness import run
 
 import kbert
 from kbert import checkpoint
+from kbert.convert import convert
+from kbert.errors import InputWarning
 from kbert.heads.sentence_order import sentence_order
 from kbert.inputs.packer import Packer
 from kbert.models import albert, bert, deberta, distilbert, modernbert, roberta
@@ -165,6 +167,21 @@ def test_the_newer_form_of_debertas_masked_lm_head_goes_back_as_it_came(tmp_path
     assert after.keys() == before.keys()
     for name, array in after.items():
         np.testing.assert_array_equal(array, before[name], name)
+
+
+def test_the_pooler_of_robertas_classifier_is_not_that_of_the_bare_model(tmp_path):
+    """They have one name with us: alone, the encoder is kept without it."""
+    their_model("roberta", "SequenceClassification").save_pretrained(tmp_path / "theirs")
+    their_tokenizer("roberta").save_pretrained(tmp_path / "theirs")
+    loaded = kbert.load(tmp_path / "theirs", dtype="float32")
+    with pytest.warns(InputWarning, match="without the head .*: classifier, pooler. Save"):
+        checkpoint.save(tmp_path / "saved", loaded.encoder, loaded.settings, loaded.tokenizer)
+    report = convert(tmp_path / "theirs", tmp_path / "converted", "hugging-face", drop_head=True)
+    assert {path.split("/")[0] for path in report.dropped} == {"classifier", "pooler"}
+    for name in ("saved", "converted"):
+        tensors = safetensors.read(safetensors.weight_files(tmp_path / name))
+        assert "embeddings.word_embeddings.weight" in tensors
+        assert not [tensor for tensor in tensors if "pooler" in tensor or "classifier" in tensor]
 
 
 def with_head(encoder, head):
