@@ -7,8 +7,9 @@ that all between them is one unknown piece: a word. The words' pieces are then f
 them: Unigram's in unigram.py, those of BPE in merges.py.
 
 What stays different from Rust, all of it rare. A table's entries of a few characters are known as
-far as they are canonical decompositions (clusters.py says how Rust reads them). And NFKC composes
-in two steps: a mark behind `ﬁ` is not one with its i.
+far as they are canonical decompositions (clusters.py says how Rust reads them), and not where the
+text is in lower case before the table is asked. NFKC composes in two steps: a mark behind `ﬁ` is
+not one with its i. And composing goes by TensorFlow Text's Unicode, an older one than Rust's.
 """
 
 import json
