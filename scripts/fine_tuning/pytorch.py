@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-from kbert.inference import Predictor
+from kbert.inputs.batches import sorted_batches
 from kbert.text.tokenizer import Tokenizer
 
 NAMES = {"token_ids": "input_ids", "segment_ids": "token_type_ids"}
@@ -24,7 +24,7 @@ def finetune(task, learn, test, folder, recipe) -> dict:
             remainder="fill",
         )  # fmt: skip
         train(task, model, dataset, recipe)
-    return Measured(task, model, tokenizer).scores(test)
+    return scores(task, model, tokenizer, test)
 
 
 def train(task, model, dataset, recipe):
@@ -99,15 +99,14 @@ def loss_of(task, found, targets, weights):
     return (losses * weights).sum() / weights.sum()
 
 
-class Measured(Predictor):
-    """Rows, batches and figures are those of kbert; transformers' model computes."""
-
-    def __init__(self, task, model, tokenizer, batch_size=64):
-        self.task, self.tokenizer, self.batch_size = task, tokenizer, batch_size
-        model.eval()
-
-        @torch.inference_mode()
-        def function(features):
-            return outputs(task, model, features).numpy()
-
-        self.function = function
+@torch.inference_mode()
+def scores(task, model, tokenizer, records, batch_size=64) -> dict:
+    """The task's figures, by its own code, of what transformers' model computes."""
+    prepared, packer = task.prepare(records, tokenizer), task.packer(tokenizer)
+    lengths, found = range(1, packer.max_length + 1), [None] * len(prepared.rows)
+    batches = sorted_batches(packer, prepared.rows, batch_size=batch_size, buckets=lengths)
+    model.eval()
+    for indices, features in batches:
+        for index, output in zip(indices, outputs(task, model, features).numpy(), strict=True):
+            found[index] = output
+    return task.scores(task.merged(found, prepared), records)
