@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from kbert import tasks
+from kbert import hub, tasks
 from kbert.cli.shared import naming, show_scores
 
 FILES = [
@@ -137,6 +137,20 @@ def option_of(field: dataclasses.Field):
     return click.option(name, type=kind, metavar=field.metadata["metavar"], **shown)
 
 
+def with_dropout(task, dropout: float | None, checkpoint):
+    """The task with that dropout before its classifier; None for what the checkpoint's config says.
+
+    A folder of another format than Hugging Face's says nothing: the task's own default stays.
+    """
+    from kbert.tasks import parts
+
+    if dropout is None:
+        folder = hub.find_folder(checkpoint)
+        settings = hub.read_settings(folder) if (folder / hub.CONFIG).is_file() else {}
+        dropout = parts.head_dropout(settings, task.name)
+    return task if dropout is None else dataclasses.replace(task, dropout=dropout)
+
+
 def run(task_class, task_settings, files, checkpoint, output, overwrite, recipe):
     """Read the files, make the task of the training records, train, and tell what came out."""
     from kbert.training.finetune import Recipe
@@ -147,13 +161,13 @@ def run(task_class, task_settings, files, checkpoint, output, overwrite, recipe)
         for name, file in files.items()
     }
     fields = {field.name for field in dataclasses.fields(task_class)}
-    if "dropout" in fields and recipe["dropout"] is not None:
-        task_settings["dropout"] = recipe["dropout"]
     with naming(files["train"]):
         task = task_class.from_records(sets["train"], **task_settings)
     for name, file in files.items():
         with naming(file):
             task.check(sets[name] or ())
+    if "dropout" in fields:
+        task = with_dropout(task, recipe["dropout"], checkpoint)
     labels = f", {len(task.labels)} labels" if "labels" in fields else ""
     click.echo(f"{len(sets['train']):,} training records{labels}.")
     done = run_finetune(

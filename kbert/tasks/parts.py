@@ -58,18 +58,23 @@ def saved(task, *fields: str) -> dict[str, Any]:
 
 
 def restored(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The settings that `saved` wrote for the task of that name, and the head's dropout.
+    """The settings that `saved` wrote for the task of that name, and the head's dropout."""
+    own, dropout = own_settings(settings, name), head_dropout(settings, name)
+    return own if dropout is None else {**own, "dropout": dropout}
 
-    transformers takes the encoder's dropout where the classifier has none of its own.
+
+def head_dropout(settings: Mapping[str, Any], name: str) -> float | None:
+    """The dropout before the classifier of a task of that name, as transformers reads config.json.
+
+    It takes the encoder's where the classifier has none of its own. None where neither is told.
     """
-    own = own_settings(settings, name)
-    # DistilBERT's classifiers of texts have one of their own, ALBERT's another name for the last.
-    of_texts = ("seq_classif_dropout",) if name != "token-classification" else ()
-    of_heads = (*of_texts, "classifier_dropout_prob", "classifier_dropout")
-    for key in ("hidden_dropout_prob", "dropout", *of_heads):
+    # DistilBERT's classifiers of texts have one of their own, ALBERT's another name for the first.
+    keys = ("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout")
+    of_heads = keys[:2] if name == "token-classification" else keys
+    for key in (*of_heads, "dropout", "hidden_dropout_prob"):
         if settings.get(key) is not None:
-            own["dropout"] = settings[key]
-    return own
+            return settings[key]
+    return None
 
 
 def own_settings(settings: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """One label for a text: features, head, figures and answers."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from harness import to_numpy
 
 import kbert
 from kbert import tasks
+from kbert.cli.finetune import with_dropout
 from kbert.errors import InputError
 from kbert.weights import safetensors
 
@@ -61,6 +64,16 @@ def test_a_classifier_of_transformers_has_the_dropout_of_its_encoder():
     assert tasks.from_settings({**distilbert, "classifier_dropout": 0.0}).dropout == 0.0  # ours
     distilbert["architectures"] = ["DistilBertForTokenClassification"]
     assert tasks.from_settings(distilbert).dropout == 0.1  # that has the encoder's
+
+
+def test_the_command_takes_the_dropout_that_the_checkpoint_says(tiny_dir, tmp_path):
+    task = kbert.TextClassification(("a", "b"))
+    settings = json.loads((tiny_dir / "config.json").read_text("utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "classifier_dropout": 0.3}))
+    assert with_dropout(task, None, tmp_path).dropout == 0.3
+    assert with_dropout(task, 0.0, tmp_path).dropout == 0.0  # as it was given
+    (tmp_path / "config.json").unlink()
+    assert with_dropout(task, None, tmp_path) == task
 
 
 def test_datasets_train_the_model(loaded):
