@@ -262,6 +262,7 @@ def test_the_command_trains_evaluates_and_answers(one_block_dir, tmp_path, capsy
     assert tiny.kbert("export", output, tmp_path / "served") == 0
 
 
+@TENSORFLOW_ONLY
 def test_the_served_graph_gives_the_answers_of_python(loaded, tmp_path):
     task = NextSentence(max_length=23)
     model = task.model(loaded.encoder)
