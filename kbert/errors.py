@@ -1,4 +1,4 @@
-"""What the user can mend: the one error, and the one warning."""
+"""What the user can mend: the one error, and the one warning; and the end that others ask for."""
 
 
 class InputError(ValueError):
@@ -14,3 +14,7 @@ class InputWarning(UserWarning):
 
     The command line prints it in one line.
     """
+
+
+class Terminated(BaseException):
+    """SIGTERM came, the machine is wanted back; what is needed to go on has been saved."""

@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 from kbert import __version__  # noqa: E402
 from kbert.cli import convert, features, finetune, runs, similar, tokenizer  # noqa: E402
-from kbert.errors import InputError, InputWarning  # noqa: E402
+from kbert.errors import InputError, InputWarning, Terminated  # noqa: E402
 
 SETTINGS = {
     "help_option_names": ["-h", "--help"],
@@ -77,3 +77,6 @@ def main():
     except (click.Abort, KeyboardInterrupt):
         click.echo("kbert: interrupted", err=True)
         sys.exit(130)
+    except Terminated:
+        click.echo("kbert: terminated; the same command with --resume goes on", err=True)
+        sys.exit(143)

@@ -22,7 +22,20 @@ RUN = [
     click.option("--checkpoint", required=True, metavar="FOLDER|HUB_NAME", help="Where to start."),
     click.option("--output", required=True, metavar="FOLDER", help="The run folder to make."),
     click.option("--overwrite", is_flag=True, help="Replace the run folder if it exists."),
+    click.option(
+        "--resume", is_flag=True, help="Go on with a run that was broken off, or begin it."
+    ),
 ]
+SAVING = [
+    click.option(
+        "--save-steps", default=0, type=click.IntRange(0), metavar="N",
+        help="Save the run's state every N steps, too; it is saved at each epoch's end.",
+    ),
+    click.option(
+        "--save-minutes", default=10.0, type=click.FloatRange(0), help="And so often; 0: not."
+    ),
+    click.option("--keep-states", default=1, type=click.IntRange(1), help="The latest ones."),
+]  # fmt: skip
 RECIPE = [
     click.option("--epochs", default=3, type=click.IntRange(1), help="Passes over the data."),
     click.option("--batch-size", default=32, type=click.IntRange(1), help="Rows in a batch."),
@@ -71,10 +84,12 @@ RECIPE = [
         help="Devices: mirrored on TensorFlow, data-parallel on JAX.",
     ),
     click.option("--seed", default=0, type=int, help="Of data order, dropout and new weights."),
+    click.option("--deterministic", is_flag=True, help="The same bits each time; slower on a GPU."),
 ]
 AFTER = """
 Leaves a run folder: a Hugging Face folder (transformers opens it) with metrics.json,
-history.csv, settings.json and TensorBoard logs. Ctrl-C leaves a usable one.
+history.csv, settings.json and TensorBoard logs. Ctrl-C leaves a usable one. A run that was
+killed, or stopped by Ctrl-C or SIGTERM, goes on with the same command and --resume.
 """
 
 
@@ -108,15 +123,15 @@ def command_of(task_class) -> click.Command:
     settings = [f for f in dataclasses.fields(task_class) if "help" in f.metadata]
     names = [field.name for field in settings]
 
-    def callback(train, test, validation, checkpoint, output, overwrite, **options):
+    def callback(train, test, validation, checkpoint, output, **options):
         task_settings = {name: options.pop(name) for name in names}
         files = {"train": train, "test": test, "validation": validation}
-        run(task_class, task_settings, files, checkpoint, output, overwrite, options)
+        run(task_class, task_settings, files, checkpoint, output, options)
 
     description = f"{task_class.__doc__.partition(chr(10))[0]}\n{AFTER}"
     command = click.Command(task_class.name, callback=callback, help=description)
     read = getattr(task_class, "files", "CSV, TSV, JSONL or Parquet.")
-    for option in (*FILES, *map(option_of, settings), *RUN, *RECIPE):
+    for option in (*FILES, *map(option_of, settings), *RUN, *SAVING, *RECIPE):
         option(command)
     for parameter in command.params:
         parameter.help = parameter.help.format(files=read)
@@ -151,11 +166,13 @@ def with_dropout(task, dropout: float | None, checkpoint):
     return task if dropout is None else dataclasses.replace(task, dropout=dropout)
 
 
-def run(task_class, task_settings, files, checkpoint, output, overwrite, recipe):
+def run(task_class, task_settings, files, checkpoint, output, recipe):
     """Read the files, make the task of the training records, train, and tell what came out."""
-    from kbert.training.finetune import Recipe
+    from kbert.training.finetune import Recipe, Saving
     from kbert.training.finetune import finetune as run_finetune
 
+    how = {name: recipe.pop(name) for name in ("overwrite", "resume")}
+    saving = Saving(recipe.pop("save_steps"), recipe.pop("save_minutes"), recipe.pop("keep_states"))
     sets = {
         name: task_class.read(file, **task_settings) if file else None
         for name, file in files.items()
@@ -172,7 +189,7 @@ def run(task_class, task_settings, files, checkpoint, output, overwrite, recipe)
     click.echo(f"{len(sets['train']):,} training records{labels}.")
     done = run_finetune(
         task, sets["train"], sets["test"], checkpoint, output, Recipe(**recipe),
-        validation=sets["validation"], overwrite=overwrite,
+        validation=sets["validation"], saving=saving, **how,
         verbose=1 if sys.stdout.isatty() else 2,
     )  # fmt: skip
     if sets["test"]:

@@ -46,6 +46,7 @@ def batched_dataset(
     shuffle: bool = True,
     seed: int = 0,
     first_epoch: int = 0,
+    first_batch: int = 0,
     remainder: str = "smaller",
 ) -> tf.data.Dataset:
     """Packed rows as `tf.data` batches for `model.fit` on TensorFlow, JAX or PyTorch.
@@ -62,6 +63,8 @@ def batched_dataset(
             function of the number of a row and of an epoch → that row then, as long as in `rows`,
             and its targets, int: a number for every token, or for each of its places if the packer
             has `places`, a length → how many places a row of that length is padded to.
+        first_batch: of the first epoch, how many batches are left out (those already trained on);
+            each pass then is that one.
         remainder: what becomes of the one batch that is not full. "smaller": it stays so. "drop":
             left out. "fill": rows are repeated with weight 0, for devices that want one shape or
             equal shares; use Keras's `weighted_metrics`, as plain ones count the repeated rows.
@@ -86,7 +89,9 @@ def batched_dataset(
         plan_batches, _lengths(rows), buckets=buckets, shuffle=shuffle, seed=seed, **sizes
     )
     capacity = partial(rows_in_batch, **sizes)
-    return _Passes(packer, rows, targets, plan, capacity, remainder, first_epoch, draw).dataset()
+    return _Passes(
+        packer, rows, targets, plan, capacity, remainder, first_epoch, draw, first_batch
+    ).dataset()
 
 
 def with_integer_masks(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -159,6 +164,7 @@ class _Passes:
     remainder: str
     epoch: int
     draw: Draw | None = None
+    first_batch: int = 0
 
     @property
     def has_token_targets(self) -> bool:
@@ -167,7 +173,7 @@ class _Passes:
     def dataset(self) -> tf.data.Dataset:
         """The passes as a dataset of known cardinality that fetches ahead."""
         tf = _tensorflow()
-        num_batches = len(self.planned(self.epoch))
+        num_batches = len(self.planned(self.epoch)) - self.first_batch
         dataset = tf.data.Dataset.from_generator(self.one_pass, output_signature=self.spec(tf))
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
         # Keras takes one batch to build its state, then starts anew. Fetching ahead, by us or by
@@ -191,7 +197,9 @@ class _Passes:
         epoch = self.epoch
         batches = self.planned(epoch)
         for number, (indices, padded_length) in enumerate(batches, 1):
-            if number == len(batches):
+            if number <= self.first_batch:
+                continue
+            if number == len(batches) and not self.first_batch:
                 self.epoch = epoch + 1
             yield self.element(epoch, indices, padded_length)
 

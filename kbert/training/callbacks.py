@@ -10,6 +10,8 @@ from pathlib import Path
 
 import keras
 
+from kbert.errors import Terminated
+
 
 class NotFinite(ArithmeticError):
     """The loss or a weight became NaN or infinite."""
@@ -27,20 +29,20 @@ class StopOnNaN(keras.callbacks.Callback):
 class StopOnInterrupt(keras.callbacks.Callback):
     """Stops after the step at hand once `asked`: then every weight is of the same step."""
 
-    asked = False
+    asked: type[BaseException] | None = None
 
     def on_train_batch_end(self, batch, logs=None):
         if self.asked:
-            raise KeyboardInterrupt
+            raise self.asked
 
     on_test_batch_end = on_train_batch_end
 
 
 @contextlib.contextmanager
 def interrupt_after_step():
-    """Ctrl-C waits for the end of the step (on JAX a step broken off has eaten the weights).
+    """Ctrl-C and SIGTERM wait for the end of the step (on JAX one broken off eats the weights).
 
-    A second Ctrl-C interrupts at once.
+    A second one interrupts at once.
 
     Yields:
         The callback that stops the training.
@@ -48,17 +50,19 @@ def interrupt_after_step():
     stop = StopOnInterrupt()
 
     def ask(number, frame):
-        stop.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if stop.asked:
+            raise stop.asked
+        stop.asked = KeyboardInterrupt if number == signal.SIGINT else Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may say what a signal does
         return
-    before = signal.signal(signal.SIGINT, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class SaveBest(keras.callbacks.Callback):

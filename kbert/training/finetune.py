@@ -1,15 +1,14 @@
 """Fine-tune a checkpoint on a task with `model.fit`, and leave a run folder.
 
 A run folder is a Hugging Face folder (config.json with the labels, model.safetensors, tokenizer
-files) with metrics.json, history.csv, settings.json and TensorBoard logs beside. It is made as
-`<output>.partial` and renamed when it is whole.
+files) with metrics.json, history.csv, settings.json and TensorBoard logs beside (`run_folder.py`).
 """
 
 import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,15 @@ from typing import Any
 import keras
 
 from kbert import checkpoint, inference, loading
-from kbert.errors import InputError
+from kbert.errors import InputError, Terminated
 from kbert.inputs.batches import with_integer_masks
-from kbert.training import callbacks
+from kbert.training import callbacks, run_folder
 from kbert.training.distribution import distribution
 from kbert.training.optimizer import adamw
 from kbert.training.schedules import WarmupDecay
+from kbert.training.state import SaveState, Saving, State
 
 Records = Sequence[Mapping[str, Any]]
-SETTINGS = "settings.json"
 CURE_OF_NAN = "Lower the learning rate, or train in float32."
 
 
@@ -48,6 +47,7 @@ class Recipe:
         dtype: "float32", "mixed_bfloat16", or "auto": mixed bfloat16 where products of it are
             faster (a CPU with AMX, except on JAX; a GPU or TPU), float32 elsewhere.
         strategy: see `distribution.distribution`.
+        deterministic: whether the same run gives the same bits; slower on a GPU.
     """
 
     epochs: int = 3
@@ -62,6 +62,7 @@ class Recipe:
     seed: int = 0
     dtype: str = "auto"
     strategy: str = "none"
+    deterministic: bool = False
 
 
 @dataclass
@@ -83,6 +84,8 @@ def finetune(
     *,
     validation: Records | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    saving: Saving | None = None,
     verbose: int | str = "auto",
 ) -> Run:
     """Fine-tune a checkpoint.
@@ -94,6 +97,9 @@ def finetune(
         source: checkpoint folder or hub name.
         output: the run folder; must not exist, unless `overwrite`.
         recipe: how to train.
+        resume: go on with the run that was broken off there, from its last state; begin it if
+            there is none. All else must be given as before.
+        saving: when the state is saved.
         verbose: as in `model.fit`.
 
     Returns:
@@ -101,36 +107,56 @@ def finetune(
 
     Raises:
         InputError: something given cannot be used; nothing is written then. Or the loss became
-            NaN; the last good epoch is kept then, if there was one.
+            NaN; the last good epoch is kept then, if there was one. Or the disk is full.
         KeyboardInterrupt: as it came, after the run folder was made usable.
+        Terminated: SIGTERM came, and the state was saved.
     """
     recipe = recipe or Recipe()
     output = Path(output)
-    _check_output(output, overwrite)
+    run_folder.check(output, overwrite, resume)
     keras.utils.set_random_seed(recipe.seed)
+    _make_deterministic(recipe.deterministic)
     with distribution(recipe.strategy) as num_devices:
         _check_batch(recipe, num_devices)
         loaded = checkpoint.load(source, training_dtype(recipe.dtype), recipe.dropout)
         _check_length(task, loaded.config, source)
         if test:
             task.check(test)  # unknown labels are found before anything is written
-        dataset = _dataset(task, train, loaded.tokenizer, recipe)
+        dataset = partial(_dataset, task, train, loaded.tokenizer, recipe)
         checked = validation and _dataset(task, validation, loaded.tokenizer, recipe, False)
-        model = _compiled(task, loaded.encoder, recipe, len(dataset))
-    work = output.with_name(output.name + ".partial")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    checkpoint.write_json(work / SETTINGS, {"checkpoint": str(source), **asdict(recipe)})
+        whole = dataset()
+        model = _compiled(task, loaded.encoder, recipe, len(whole))
+    told = run_folder.settings_of(source, recipe, task, train, loaded.tokenizer)
+    work, start = run_folder.begin(output, told, resume)
     settings = task.settings(loaded.settings)
     save = partial(checkpoint.save, work, model, settings, loaded.tokenizer)
-    fit = partial(
-        model.fit, dataset, epochs=recipe.epochs, validation_data=checked, shuffle=False,
-        verbose=verbose,
-    )  # fmt: skip
-    history, epoch, stopped = _watched(fit, work, save, task.monitor if validation else None)
-    if epoch is None:
+    watch = _Watch(work, save, task.monitor if validation else None, saving or Saving(), start)
+    fit = partial(model.fit, validation_data=checked, shuffle=False, verbose=verbose)
+    if start:
+        _build_state(model, whole)
+    stopped = watch.run(partial(_passes, fit, dataset, whole, recipe.epochs, start))
+    if watch.best.best_epoch is None:
         _keep_unfinished(stopped, work, save)
-    return _finish(work, output, epoch, history, test, stopped)
+    return _finish(work, output, watch, test, stopped)
+
+
+def _build_state(model: keras.Model, dataset) -> None:
+    """Make what TensorFlow's `fit` makes in its first step: variables of optimizer and metrics."""
+    model.optimizer.build(model.trainable_variables)
+    if keras.backend.backend() == "tensorflow":
+        model.test_on_batch(*next(iter(dataset)))
+
+
+def _passes(fit, dataset, whole, epochs: int, start: State | None, callbacks) -> None:
+    """`model.fit` on the epochs to come; what is left of a broken one is a pass of its own."""
+    epoch = start.epoch if start else 0
+    if start and start.batch:
+        rest = dataset(first_epoch=epoch, first_batch=start.batch)
+        fit(rest, initial_epoch=epoch, epochs=epoch + 1, callbacks=callbacks)
+        epoch += 1
+    if epoch < epochs:
+        remaining = dataset(first_epoch=epoch) if epoch else whole
+        fit(remaining, initial_epoch=epoch, epochs=epochs, callbacks=callbacks)
 
 
 def evaluate(folder: str | os.PathLike, records: Records, dtype: str = "float32") -> dict:
@@ -165,12 +191,12 @@ def training_dtype(name: str) -> str:
     return "mixed_bfloat16" if has_amx and backend != "jax" else "float32"
 
 
-def _dataset(task, records, tokenizer, recipe: Recipe, training: bool = True):
+def _dataset(task, records, tokenizer, recipe: Recipe, training: bool = True, **first):
     size = {"batch_size": recipe.batch_size}
     if recipe.token_budget:
         size = {"token_budget": recipe.token_budget}
     dataset = task.dataset(
-        records, tokenizer, shuffle=training, seed=recipe.seed, remainder="fill", **size
+        records, tokenizer, shuffle=training, seed=recipe.seed, remainder="fill", **size, **first
     )
     if recipe.strategy == "mirrored":
         return with_integer_masks(dataset)
@@ -193,18 +219,42 @@ def _compiled(task, encoder, recipe: Recipe, steps_per_epoch: int) -> keras.Mode
     return model
 
 
-def _watched(fit, work: Path, save, monitor):
-    """`model.fit` with its callbacks: the epochs' lines, the saved epoch, what stopped it."""
-    history = callbacks.History(work / "history.csv")
-    best = callbacks.SaveBest(save, monitor)
-    logs = keras.callbacks.TensorBoard(work / "logs", write_graph=False)
-    stopped = None
-    try:
-        with callbacks.interrupt_after_step() as interrupt:
-            fit(callbacks=[interrupt, callbacks.StopOnNaN(), history, best, logs])
-    except (callbacks.NotFinite, KeyboardInterrupt) as error:
-        stopped = error
-    return history.lines, best.best_epoch, stopped
+class _Watch:
+    """The callbacks of a run: its lines, its saved epoch and state, what stops it."""
+
+    def __init__(self, work: Path, save, monitor: str | None, saving: Saving, start):
+        self.history = callbacks.History(work / "history.csv")
+        self.best = callbacks.SaveBest(save, monitor)
+        self.logs = keras.callbacks.TensorBoard(work / "logs", write_graph=False)
+        self.state = SaveState(work, saving, self.history, self.best, start)
+
+    def run(self, passes) -> BaseException | None:
+        """Train; what stopped it, if not the last epoch's end.
+
+        Raises:
+            Terminated: by SIGTERM; the state has been saved.
+        """
+        try:
+            with callbacks.interrupt_after_step() as interrupt:
+                # The state is saved of a step that was good, with the figures of an epoch's end.
+                passes(
+                    [
+                        callbacks.StopOnNaN(),
+                        self.history,
+                        self.best,
+                        self.logs,
+                        self.state,
+                        interrupt,
+                    ]
+                )
+        except Terminated:
+            self.state.save_within_epoch()
+            raise
+        except (callbacks.NotFinite, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt):
+                self.state.save_within_epoch()
+            return error
+        return None
 
 
 def _keep_unfinished(stopped, work: Path, save):
@@ -218,8 +268,9 @@ def _keep_unfinished(stopped, work: Path, save):
     save()
 
 
-def _finish(work: Path, output: Path, epoch, history, test, stopped) -> Run:
+def _finish(work: Path, output: Path, watch: _Watch, test, stopped) -> Run:
     """Measure the test set, put the run folder in its place, and tell what stopped the run."""
+    epoch = watch.best.best_epoch
     metrics: dict[str, Any] = {"epoch": epoch}
     try:
         if test and not isinstance(stopped, KeyboardInterrupt):
@@ -228,15 +279,7 @@ def _finish(work: Path, output: Path, epoch, history, test, stopped) -> Run:
         stopped = error
     if stopped is not None:
         metrics["stopped"] = str(stopped) or "interrupted"
-    checkpoint.write_json(work / "metrics.json", metrics)
-    if output.exists():  # --overwrite: the old run goes when the new one is whole
-        old = output.with_name(output.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(output, old)
-        os.rename(work, output)
-        shutil.rmtree(old)
-    else:
-        os.rename(work, output)
+    run_folder.finish(work, output, metrics, isinstance(stopped, KeyboardInterrupt))
     if isinstance(stopped, KeyboardInterrupt):
         raise stopped
     if stopped is not None:
@@ -244,21 +287,19 @@ def _finish(work: Path, output: Path, epoch, history, test, stopped) -> Run:
             f"training stopped: {stopped}. {output} keeps epoch {epoch}, the last good one. "
             f"{CURE_OF_NAN}"
         )
-    return Run(output, metrics, history)
+    return Run(output, metrics, watch.history.lines)
 
 
-def _check_output(output: Path, overwrite: bool):
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise InputError(f"{output}: expected a folder, it is a file.")
-    if not overwrite:
-        raise InputError(f"{output} exists. Choose another folder, or pass --overwrite.")
-    if any(output.iterdir()) and not (output / SETTINGS).is_file():
-        raise InputError(
-            f"{output} exists and is no run folder (it has no {SETTINGS}): it is not overwritten. "
-            "Choose another folder."
-        )
+def _make_deterministic(wanted: bool):
+    """Operations that give the same bits each time, where the backend has others by default."""
+    if wanted and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif wanted and keras.backend.backend() == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True)
 
 
 def _check_batch(recipe: Recipe, num_devices: int):
