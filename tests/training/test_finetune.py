@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -205,10 +206,11 @@ def test_ctrl_c_while_the_test_is_measured_keeps_the_run(tmp_path, monkeypatch):
     def interrupt(folder, records):
         raise KeyboardInterrupt
 
+    watch = SimpleNamespace(best=SimpleNamespace(best_epoch=2))
     (tmp_path / "run.partial").mkdir()
     monkeypatch.setattr(finetune, "evaluate", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        finetune._finish(tmp_path / "run.partial", tmp_path / "run", 2, [], [{}], None)
+        finetune._finish(tmp_path / "run.partial", tmp_path / "run", watch, [{}], None)
     assert names_in(tmp_path) == {"run"}
     assert json_of(tmp_path / "run" / "metrics.json") == {"epoch": 2, "stopped": "interrupted"}
 
