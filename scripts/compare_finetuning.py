@@ -54,7 +54,7 @@ def arguments():
     parser.add_argument("--backend", default=backend, help=f"of kbert ({backend})")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--limit", type=int, help="a trial: at most so many training records")
-    parser.add_argument("--epochs", type=int, help="a trial: instead of the recipe's")
+    parser.add_argument("--epochs", type=int, help="a trial: where the recipe has any")
     parser.add_argument("--worker", metavar="SYSTEM:SET:SEED", help="one training, in this process")
     options = parser.parse_args()
     for name, known in (("sets", sets.SETS), ("systems", SYSTEMS)):
@@ -120,7 +120,7 @@ def work(options, system, name, seed):
     began = time.perf_counter()
     task, learn, test = chosen.material(options.data, options.limit)
     recipe = Recipe(**{**sets.RECIPE, **chosen.recipe, "seed": int(seed)})
-    if options.epochs is not None:
+    if options.epochs is not None and recipe.epochs:
         recipe = replace(recipe, epochs=options.epochs)
     train_with = with_kbert if system == "kbert" else with_pytorch
     figures = train_with(task, learn, test, options.checkpoint, recipe)
