@@ -71,10 +71,12 @@ class SaveBest(keras.callbacks.Callback):
     Args:
         save: function without arguments that writes the checkpoint.
         monitor: the figure that decides, higher is better; None saves every epoch.
+        patience: epochs without a better one after which training stops; 0 for never.
     """
 
-    def __init__(self, save, monitor=None):
+    def __init__(self, save, monitor=None, patience=0):
         super().__init__()
+        self.patience = patience
         self.save = save
         self.monitor = monitor
         self.best_epoch = None
@@ -86,6 +88,12 @@ class SaveBest(keras.callbacks.Callback):
             self.check_weights()
             self.save()
             self.best, self.best_epoch = figure, epoch + 1
+        if self.is_out_of_patience(epoch + 1):
+            self.model.stop_training = True
+
+    def is_out_of_patience(self, epochs):
+        """Whether, of so many epochs, the best is too long ago."""
+        return 0 < self.patience <= epochs - (self.best_epoch or 0)
 
     def check_weights(self):
         """The last step's loss was finite before it changed the weights: are they still?

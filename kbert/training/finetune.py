@@ -20,49 +20,20 @@ from kbert.errors import InputError, Terminated
 from kbert.inputs.batches import with_integer_masks
 from kbert.training import callbacks, run_folder
 from kbert.training.distribution import distribution
+from kbert.training.freezing import freeze
 from kbert.training.optimizer import adamw
+from kbert.training.recipe import (
+    Recipe,
+    check_batch,
+    check_recipe,
+    make_deterministic,
+    training_dtype,
+)
 from kbert.training.schedules import WarmupDecay
 from kbert.training.state import SaveState, Saving, State
 
 Records = Sequence[Mapping[str, Any]]
 CURE_OF_NAN = "Lower the learning rate, or train in float32."
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train; written to settings.json.
-
-    Attributes:
-        epochs: passes over the training records.
-        batch_size: rows in a batch over all devices together.
-        token_budget: tokens in a batch with padding, instead of rows: short texts then come in
-            larger batches; 0 for `batch_size` rows.
-        learning_rate: the highest one.
-        schedule: "linear", "cosine" or "constant" after the warm-up.
-        warmup: share of all steps in which the rate rises.
-        weight_decay: see `optimizer.adamw`.
-        clip_norm: largest norm of all gradients together; 0 for no clipping.
-        dropout: probability of dropping a value in the encoder; None as its checkpoint says.
-        seed: of the order of the data, of dropout and of new weights.
-        dtype: "float32", "mixed_bfloat16", or "auto": mixed bfloat16 where products of it are
-            faster (a CPU with AMX, except on JAX; a GPU or TPU), float32 elsewhere.
-        strategy: see `distribution.distribution`.
-        deterministic: whether the same run gives the same bits; slower on a GPU.
-    """
-
-    epochs: int = 3
-    batch_size: int = 32
-    token_budget: int = 0
-    learning_rate: float = 3e-4
-    schedule: str = "linear"
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    dropout: float | None = None
-    seed: int = 0
-    dtype: str = "auto"
-    strategy: str = "none"
-    deterministic: bool = False
 
 
 @dataclass
@@ -114,12 +85,14 @@ def finetune(
     recipe = recipe or Recipe()
     output = Path(output)
     run_folder.check(output, overwrite, resume)
+    check_recipe(recipe, bool(validation))
     keras.utils.set_random_seed(recipe.seed)
-    _make_deterministic(recipe.deterministic)
+    make_deterministic(recipe.deterministic)
     with distribution(recipe.strategy) as num_devices:
-        _check_batch(recipe, num_devices)
+        check_batch(recipe, num_devices)
         loaded = checkpoint.load(source, training_dtype(recipe.dtype), recipe.dropout)
         _check_length(task, loaded.config, source)
+        freeze(loaded.encoder, recipe.freeze)
         if test:
             task.check(test)  # unknown labels are found before anything is written
         dataset = partial(_dataset, task, train, loaded.tokenizer, recipe)
@@ -130,11 +103,12 @@ def finetune(
     work, start = run_folder.begin(output, told, resume)
     settings = task.settings(loaded.settings)
     save = partial(checkpoint.save, work, model, settings, loaded.tokenizer)
-    watch = _Watch(work, save, task.monitor if validation else None, saving or Saving(), start)
+    monitor = task.monitor if validation else None
+    watch = _Watch(work, save, monitor, recipe.patience, saving or Saving(), start)
     fit = partial(model.fit, validation_data=checked, shuffle=False, verbose=verbose)
     if start:
         _build_state(model, whole)
-    stopped = watch.run(partial(_passes, fit, dataset, whole, recipe.epochs, start))
+    stopped = watch.run(partial(_passes, fit, dataset, whole, recipe.epochs, start, watch.best))
     if watch.best.best_epoch is None:
         _keep_unfinished(stopped, work, save)
     return _finish(work, output, watch, test, stopped)
@@ -147,14 +121,14 @@ def _build_state(model: keras.Model, dataset) -> None:
         model.test_on_batch(*next(iter(dataset)))
 
 
-def _passes(fit, dataset, whole, epochs: int, start: State | None, callbacks) -> None:
+def _passes(fit, dataset, whole, epochs: int, start: State | None, best, callbacks) -> None:
     """`model.fit` on the epochs to come; what is left of a broken one is a pass of its own."""
     epoch = start.epoch if start else 0
     if start and start.batch:
         rest = dataset(first_epoch=epoch, first_batch=start.batch)
         fit(rest, initial_epoch=epoch, epochs=epoch + 1, callbacks=callbacks)
         epoch += 1
-    if epoch < epochs:
+    if epoch < epochs and not best.is_out_of_patience(epoch):
         remaining = dataset(first_epoch=epoch) if epoch else whole
         fit(remaining, initial_epoch=epoch, epochs=epochs, callbacks=callbacks)
 
@@ -173,22 +147,6 @@ def load_predictor(folder: str | os.PathLike, dtype: str = "float32"):
     loaded = checkpoint.load(folder, dtype=dtype)
     task, model = loading.task_model(loaded, folder)
     return task, inference.Predictor(model, task, loaded.tokenizer)
-
-
-def training_dtype(name: str) -> str:
-    """The dtype policy that "auto" stands for on this machine; other names as they are."""
-    if name != "auto":
-        return name
-    backend = keras.backend.backend()
-    if backend == "torch":  # for which keras.distribution knows no devices
-        devices = [str(keras.ops.zeros(()).device)]
-    else:
-        devices = keras.distribution.list_devices()
-    if any(device.split(":")[0] != "cpu" for device in devices):
-        return "mixed_bfloat16"
-    cpu = Path("/proc/cpuinfo")
-    has_amx = cpu.is_file() and "amx_bf16" in cpu.read_text()
-    return "mixed_bfloat16" if has_amx and backend != "jax" else "float32"
 
 
 def _dataset(task, records, tokenizer, recipe: Recipe, training: bool = True, **first):
@@ -210,11 +168,15 @@ def _compiled(task, encoder, recipe: Recipe, steps_per_epoch: int) -> keras.Mode
     )
     model = task.model(encoder)
     model.compile(
-        optimizer=adamw(rate, recipe.weight_decay, recipe.clip_norm or None),
+        optimizer=adamw(
+            rate, recipe.weight_decay, recipe.clip_norm or None, accumulate=recipe.accumulate
+        ),
         loss=task.loss(),
         weighted_metrics=task.metrics(),
-        # On TensorFlow's CPU the step is faster without XLA, and MirroredStrategy fails with it.
-        jit_compile=keras.backend.backend() == "jax",
+        jit_compile=keras.backend.backend() == "jax"
+        if recipe.jit == "auto"
+        else recipe.jit == "on",
+        steps_per_execution=recipe.steps_per_execution,
     )
     return model
 
@@ -222,9 +184,9 @@ def _compiled(task, encoder, recipe: Recipe, steps_per_epoch: int) -> keras.Mode
 class _Watch:
     """The callbacks of a run: its lines, its saved epoch and state, what stops it."""
 
-    def __init__(self, work: Path, save, monitor: str | None, saving: Saving, start):
+    def __init__(self, work: Path, save, monitor: str | None, patience: int, saving, start):
         self.history = callbacks.History(work / "history.csv")
-        self.best = callbacks.SaveBest(save, monitor)
+        self.best = callbacks.SaveBest(save, monitor, patience)
         self.logs = keras.callbacks.TensorBoard(work / "logs", write_graph=False)
         self.state = SaveState(work, saving, self.history, self.best, start)
 
@@ -288,33 +250,6 @@ def _finish(work: Path, output: Path, watch: _Watch, test, stopped) -> Run:
             f"{CURE_OF_NAN}"
         )
     return Run(output, metrics, watch.history.lines)
-
-
-def _make_deterministic(wanted: bool):
-    """Operations that give the same bits each time, where the backend has others by default."""
-    if wanted and keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
-    elif wanted and keras.backend.backend() == "torch":
-        import torch
-
-        torch.use_deterministic_algorithms(True)
-
-
-def _check_batch(recipe: Recipe, num_devices: int):
-    if recipe.token_budget and num_devices > 1:
-        raise InputError(
-            f"token_budget {recipe.token_budget} makes batches of any number of rows, which "
-            f"{num_devices} devices cannot share equally. Give batch_size instead."
-        )
-    if recipe.batch_size % num_devices:
-        less = recipe.batch_size // num_devices * num_devices
-        fitting = f"{less} or {less + num_devices}" if less else num_devices
-        raise InputError(
-            f"batch_size {recipe.batch_size} does not divide by {num_devices} devices; "
-            f"{fitting} would."
-        )
 
 
 def _check_length(task, config, source):

@@ -8,7 +8,7 @@ from keras import ops
 WITHOUT_DECAY = ("bias", "gamma", "beta")
 
 
-def adamw(learning_rate, weight_decay=0.01, clip_norm=1.0, epsilon=1e-8) -> "AdamW":
+def adamw(learning_rate, weight_decay=0.01, clip_norm=1.0, epsilon=1e-8, accumulate=1) -> "AdamW":
     """BERT's optimizer (Loshchilov and Hutter 2019; Devlin et al. 2019, A.2).
 
     Args:
@@ -17,10 +17,13 @@ def adamw(learning_rate, weight_decay=0.01, clip_norm=1.0, epsilon=1e-8) -> "Ada
         clip_norm: float, largest norm of all gradients together; None for no clipping.
         epsilon: float, added to the root of the second moment, before its bias is
             corrected.
+        accumulate: int, batches whose gradients make one step, their mean. Schedules count
+            batches.
     """
     return AdamW(
         learning_rate, weight_decay=weight_decay, global_clipnorm=clip_norm, epsilon=epsilon,
         without_decay=WITHOUT_DECAY,
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
     )  # fmt: skip
 
 

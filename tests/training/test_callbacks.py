@@ -59,6 +59,14 @@ def test_the_best_epoch_is_the_one_saved_last():
     assert (len(saved), best.best_epoch, best.best) == (2, 2, 0.7)
 
 
+def test_patience_stops_when_the_best_is_long_ago():
+    best = SaveBest(lambda: None, "val_accuracy", patience=2)
+    model = fit(Figures([0.5, 0.7, 0.7, 0.6, 0.9]), best, epochs=5)
+    assert best.best_epoch == 2
+    assert len(model.history.epoch) == 4
+    assert [best.is_out_of_patience(epochs) for epochs in (3, 4)] == [False, True]
+
+
 def test_without_validation_every_epoch_is_saved():
     saved = []
     best = SaveBest(lambda: saved.append(1))

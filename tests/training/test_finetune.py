@@ -13,7 +13,7 @@ import pytest
 from harness import BACKEND, to_numpy
 
 import kbert
-from kbert.training import callbacks, finetune
+from kbert.training import callbacks, finetune, recipe
 from kbert.training.finetune import Recipe, load_predictor, training_dtype
 
 RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.01, dtype="float32")
@@ -231,15 +231,40 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(
 
 def test_a_batch_that_devices_cannot_share_is_refused():
     with pytest.raises(kbert.InputError, match="batch_size 33 does not divide by 2 .*32 or 34"):
-        finetune._check_batch(Recipe(batch_size=33), 2)
+        recipe.check_batch(Recipe(batch_size=33), 2)
     with pytest.raises(
         kbert.InputError, match="batch_size 1 does not divide by 2 devices; 2 would"
     ):
-        finetune._check_batch(Recipe(batch_size=1), 2)
-    finetune._check_batch(Recipe(batch_size=34), 2)
+        recipe.check_batch(Recipe(batch_size=1), 2)
+    recipe.check_batch(Recipe(batch_size=34), 2)
     with pytest.raises(kbert.InputError, match="token_budget 99 .* 2 devices.* batch_size instead"):
-        finetune._check_batch(Recipe(token_budget=99), 2)
-    finetune._check_batch(Recipe(batch_size=33, token_budget=99), 1)
+        recipe.check_batch(Recipe(token_budget=99), 2)
+    recipe.check_batch(Recipe(batch_size=33, token_budget=99), 1)
+
+
+def test_a_recipe_that_cannot_be_is_refused(run, tmp_path):
+    with pytest.raises(kbert.InputError, match="patience 2 waits for a better .*: give --valid"):
+        run(recipe=Recipe(patience=2))
+    with pytest.raises(kbert.InputError, match="MirroredStrategy fails with XLA: take jit off"):
+        run(recipe=Recipe(jit="on", strategy="mirrored"))
+    if BACKEND == "torch":
+        with pytest.raises(kbert.InputError, match="steps_per_execution 2: Keras runs steps one"):
+            run(recipe=Recipe(steps_per_execution=2))
+    with pytest.raises(kbert.InputError, match="freeze: 1 names blocks .* block 0 alone"):
+        run(recipe=Recipe(freeze="1"))
+    assert names_in(tmp_path) == set()
+
+
+def test_frozen_parts_accumulation_and_several_steps_train_together(run, one_block_dir):
+    recipe = Recipe(
+        epochs=1, batch_size=16, learning_rate=0.01, dtype="float32", freeze="embeddings",
+        accumulate=2, steps_per_execution=1 if BACKEND == "torch" else 2,
+    )  # fmt: skip
+    done = run(recipe=recipe)
+    weights, before = weights_of(done.folder), kbert.load(one_block_dir, dtype="float32").encoder
+    for variable in before.weights:
+        is_same = np.array_equal(weights[variable.path], to_numpy(variable))
+        assert is_same == ("embedding" in variable.path), variable.path
 
 
 def test_auto_is_a_dtype_that_the_device_is_fast_in():

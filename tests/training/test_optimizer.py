@@ -33,8 +33,17 @@ def train(model, optimizer, ids, targets):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, jit_compile=BACKEND == "jax")
     x, y = ids.reshape(-1, 7), targets.reshape(-1)
-    model.fit(x, y, batch_size=13, shuffle=False, verbose=0)
+    model.fit(x, y, batch_size=ids.shape[1], shuffle=False, verbose=0)
     return [to_numpy(weight) for weight in model.trainable_weights]
+
+
+def test_two_accumulated_batches_are_one_of_twice_the_size():
+    ids, targets = batches()
+    pairs = ids.reshape(STEPS // 2, 26, 7), targets.reshape(STEPS // 2, 26)
+    expected = train(model_of(), adamw(0.02, 0.1), *pairs)
+    got = train(model_of(), adamw(0.02, 0.1, accumulate=2), ids, targets)
+    for array, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(array, other, rtol=0, atol=2e-5)
 
 
 def gradients_in_numpy(weights, ids, targets):

@@ -1,0 +1,67 @@
+"""Frozen layers stay as they are, to the bit; the others learn."""
+
+import numpy as np
+import pytest
+from harness import to_numpy
+
+from kbert.errors import InputError
+from kbert.heads.classification import classification
+from kbert.models.albert import AlbertConfig, albert
+from kbert.models.bert import BertConfig, bert
+from kbert.training.freezing import freeze
+from kbert.training.optimizer import adamw
+
+SIZES = {"num_heads": 2, "width": 6, "inner_width": 7, "max_length": 5}
+EMBEDDINGS = ["token_embedding", "segment_embedding", "position_embedding", "embedding_norm"]
+
+
+def small(num_layers=3):
+    return bert(BertConfig(11, num_layers=num_layers, dropout=0.0, **SIZES), "float32")
+
+
+@pytest.mark.parametrize(
+    "parts, names",
+    [
+        ("embeddings", EMBEDDINGS),
+        ("0-1", ["block_0", "block_1"]),
+        ("embeddings, 2", [*EMBEDDINGS, "block_2"]),
+        ("encoder", [*EMBEDDINGS, "block_0", "block_1", "block_2"]),
+        ("", []),
+    ],
+)
+def test_parts_name_layers(parts, names):
+    encoder = small()
+    assert freeze(encoder, parts) == names
+    assert [x.name for x in encoder.layers if x.weights and not x.trainable_weights] == names
+
+
+def test_frozen_layers_stay_and_the_others_learn():
+    encoder = small()
+    frozen = freeze(encoder, "embeddings,0")
+    model = classification(encoder, 3)
+    model.compile(adamw(0.1, weight_decay=0.5), "mse")
+    before = {v.path: to_numpy(v).copy() for v in model.weights}
+    inputs = {
+        "token_ids": np.array([[1, 2, 3], [4, 5, 6]]),
+        "padding_mask": np.ones((2, 3), bool),
+        "segment_ids": np.zeros((2, 3), int),
+    }
+    model.fit(inputs, np.ones((2, 3), "float32"), epochs=2, verbose=0)
+    for variable in model.trainable_variables + model.non_trainable_variables:
+        if "seed" in variable.path or "key/bias" in variable.path:  # a key's bias has no gradient
+            continue
+        is_same = np.array_equal(to_numpy(variable), before[variable.path])
+        assert is_same == (variable.path.split("/")[0] in frozen), variable.path
+
+
+def test_what_is_not_there_is_refused():
+    with pytest.raises(InputError, match="freeze: 2-3 names blocks .* has blocks 0 to 2 with"):
+        freeze(small(), "2-3")
+    with pytest.raises(InputError, match="freeze: 2-1 names blocks"):
+        freeze(small(), "2-1")
+    with pytest.raises(InputError, match="expected embeddings, encoder, a block.*came 'pooler'"):
+        freeze(small(), "0,pooler")
+    shared = albert(AlbertConfig(11, num_layers=3, embedding_width=5, **SIZES), "float32")
+    assert freeze(shared, "0") == ["block_0"]
+    with pytest.raises(InputError, match="has block 0 alone with weights of its own"):
+        freeze(shared, "1")
