@@ -35,6 +35,7 @@ LEARNED = {
 }
 NAMES = (*PUBLISHED, *LEARNED)
 WITHOUT_OFFSETS = ("gpt2", "roberta-base", "learned-byte-bpe")  # in the graph: parts of characters
+SLOW = ("albert", "xlnet", "t5-small", "learned-bpe", "learned-unigram")  # get twice the time
 VOCAB_SIZE = 3001
 LEARNED_FROM = ("pt_machado/poesia/*.txt", "en_gutenberg/carroll*.txt")
 
