@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 import tokenizers
 from in_graph_cases import Graph, assert_equal, assert_ids
+from test_sentencepiece import DEBERTA_FILES, train, write_json
 from test_tokenizer import TORTURE, banking, machado
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 
@@ -150,6 +151,24 @@ def small(**parts) -> Tokenizer:
     for name, part in parts.items():
         setattr(rust, name, part)
     return Tokenizer(rust)
+
+
+FAIRSEQ = {"unk_id": 0, "bos_id": 1, "eos_id": 2}
+FILES = {
+    "XLM-R": ("sentencepiece.bpe.model", FAIRSEQ, "xlm-roberta"),
+    "CamemBERT": ("sentencepiece.bpe.model", FAIRSEQ, "camembert"),
+    "DeBERTa": ("spm.model", DEBERTA_FILES["none inside"], "deberta-v2"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_model_file_of_another_family_agrees(name, data_dir, tmp_path):
+    file, settings, model_type = FILES[name]
+    train(tmp_path / file, **settings)
+    write_json(tmp_path, config={"model_type": model_type})
+    tokenizer = Tokenizer.from_folder(tmp_path)
+    special = [f"a {token}b" for token in tokenizer.special_tokens.values() if token]
+    assert_equal(Graph(tokenizer), [*TORTURE, *special, *lines(data_dir, 100)])
 
 
 def test_a_small_tokenizer_agrees():
