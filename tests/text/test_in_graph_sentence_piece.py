@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 import tokenizers
 from in_graph_cases import Graph, assert_equal, assert_ids
-from test_sentencepiece import DEBERTA_FILES, train, write_json
+from test_sentencepiece import train, write_json
+from test_sentencepiece_families import DEBERTA_FILES
 from test_tokenizer import TORTURE, banking, machado
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 
