@@ -80,8 +80,11 @@ RECIPE = [
     click.option(
         "--strategy",
         default="none",
-        type=click.Choice(["none", "mirrored", "data-parallel"]),
-        help="Devices: mirrored on TensorFlow, data-parallel on JAX.",
+        metavar="NAME",
+        help="none, auto; TensorFlow: mirrored, tpu; JAX: data-parallel, model-parallel.",
+    ),
+    click.option(
+        "--mesh", metavar="BATCHxMODEL", help="Of model-parallel: devices for each, as 2x4."
     ),
     click.option("--seed", default=0, type=int, help="Of data order, dropout and new weights."),
     click.option("--deterministic", is_flag=True, help="The same bits each time; slower on a GPU."),
@@ -168,6 +171,7 @@ def with_dropout(task, dropout: float | None, checkpoint):
 
 def run(task_class, task_settings, files, checkpoint, output, recipe):
     """Read the files, make the task of the training records, train, and tell what came out."""
+    from kbert.training.distribution import chosen
     from kbert.training.finetune import Recipe, Saving
     from kbert.training.finetune import finetune as run_finetune
 
@@ -187,6 +191,8 @@ def run(task_class, task_settings, files, checkpoint, output, recipe):
         task = with_dropout(task, recipe["dropout"], checkpoint)
     labels = f", {len(task.labels)} labels" if "labels" in fields else ""
     click.echo(f"{len(sets['train']):,} training records{labels}.")
+    if recipe["strategy"] == "auto":
+        click.echo(f"Strategy for the devices found: {chosen('auto')}.")
     done = run_finetune(
         task, sets["train"], sets["test"], checkpoint, output, Recipe(**recipe),
         validation=sets["validation"], saving=saving, **how,

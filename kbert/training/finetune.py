@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from kbert import checkpoint, inference, loading
 from kbert.errors import InputError, Terminated
 from kbert.inputs.batches import with_integer_masks
 from kbert.training import callbacks, run_folder
-from kbert.training.distribution import distribution
+from kbert.training.distribution import chosen, distribution
 from kbert.training.freezing import freeze
 from kbert.training.optimizer import adamw
 from kbert.training.recipe import (
@@ -84,12 +84,13 @@ def finetune(
     """
     recipe = recipe or Recipe()
     output = Path(output)
+    recipe = replace(recipe, strategy=chosen(recipe.strategy))
     run_folder.check(output, overwrite, resume)
     check_recipe(recipe, bool(validation))
     keras.utils.set_random_seed(recipe.seed)
     make_deterministic(recipe.deterministic)
-    with distribution(recipe.strategy) as num_devices:
-        check_batch(recipe, num_devices)
+    with distribution(recipe.strategy, recipe.mesh) as num_shares:
+        check_batch(recipe, num_shares)
         loaded = checkpoint.load(source, training_dtype(recipe.dtype), recipe.dropout)
         _check_length(task, loaded.config, source)
         freeze(loaded.encoder, recipe.freeze)
@@ -99,16 +100,17 @@ def finetune(
         checked = validation and _dataset(task, validation, loaded.tokenizer, recipe, False)
         whole = dataset()
         model = _compiled(task, loaded.encoder, recipe, len(whole))
-    told = run_folder.settings_of(source, recipe, task, train, loaded.tokenizer)
-    work, start = run_folder.begin(output, told, resume)
-    settings = task.settings(loaded.settings)
-    save = partial(checkpoint.save, work, model, settings, loaded.tokenizer)
-    monitor = task.monitor if validation else None
-    watch = _Watch(work, save, monitor, recipe.patience, saving or Saving(), start)
-    fit = partial(model.fit, validation_data=checked, shuffle=False, verbose=verbose)
-    if start:
-        _build_state(model, whole)
-    stopped = watch.run(partial(_passes, fit, dataset, whole, recipe.epochs, start, watch.best))
+        told = run_folder.settings_of(source, recipe, task, train, loaded.tokenizer)
+        work, start = run_folder.begin(output, told, resume)
+        settings = task.settings(loaded.settings)
+        save = partial(checkpoint.save, work, model, settings, loaded.tokenizer)
+        monitor = task.monitor if validation else None
+        watch = _Watch(work, save, monitor, recipe.patience, saving or Saving(), start)
+        fit = partial(model.fit, validation_data=checked, shuffle=False, verbose=verbose)
+        if start:
+            _build_state(model, whole)
+        passes = partial(_passes, fit, dataset, whole, recipe.epochs, start, watch.best)
+        stopped = watch.run(passes)
     if watch.best.best_epoch is None:
         _keep_unfinished(stopped, work, save)
     return _finish(work, output, watch, test, stopped)
@@ -156,7 +158,7 @@ def _dataset(task, records, tokenizer, recipe: Recipe, training: bool = True, **
     dataset = task.dataset(
         records, tokenizer, shuffle=training, seed=recipe.seed, remainder="fill", **size, **first
     )
-    if recipe.strategy == "mirrored":
+    if recipe.strategy in ("mirrored", "tpu"):
         return with_integer_masks(dataset)
     return dataset
 

@@ -26,7 +26,7 @@ class Recipe:
         seed: of the order of the data, of dropout and of new weights.
         dtype: "float32", "mixed_bfloat16", or "auto": mixed bfloat16 where products of it are
             faster (a CPU with AMX, except on JAX; a GPU or TPU), float32 elsewhere.
-        strategy: see `distribution.distribution`.
+        strategy, mesh: see `distribution.distribution`.
         deterministic: whether the same run gives the same bits; slower on a GPU.
         freeze: what does not learn, as "embeddings,0-7"; see `freezing.freeze`.
         accumulate: batches whose gradients make one step of the optimizer, their mean.
@@ -49,6 +49,7 @@ class Recipe:
     seed: int = 0
     dtype: str = "auto"
     strategy: str = "none"
+    mesh: str | None = None
     deterministic: bool = False
     freeze: str = ""
     accumulate: int = 1

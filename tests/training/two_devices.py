@@ -4,6 +4,7 @@ python two_devices.py STRATEGY CHECKPOINT TRAIN_CSV FOLDER
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np  # noqa: E402
 from kbert import checkpoint, read_records  # noqa: E402
 from kbert.tasks.text_classification import TextClassification  # noqa: E402
 from kbert.training import finetune  # noqa: E402
-from kbert.training.distribution import distribution  # noqa: E402
+from kbert.training.distribution import LAYOUT, distribution  # noqa: E402
 
 
 class Losses(keras.callbacks.Callback):
@@ -47,14 +48,26 @@ def train(strategy, source, records):
     )
     keras.utils.set_random_seed(recipe.seed)
     with distribution(strategy) as num_devices:
-        assert num_devices == (1 if strategy == "none" else 2)
+        assert num_devices == (2 if strategy in ("mirrored", "data-parallel") else 1)
         loaded = checkpoint.load(source, dtype="float32")
         dataset = finetune._dataset(task, records, loaded.tokenizer, recipe)
         model = finetune._compiled(task, loaded.encoder, recipe, len(dataset))
-    watch = Losses()
-    model.fit(dataset, epochs=recipe.epochs, callbacks=[watch], shuffle=False, verbose=0)
+        watch = Losses()
+        model.fit(dataset, epochs=recipe.epochs, callbacks=[watch], shuffle=False, verbose=0)
+    check_parts(model, strategy)
     weights = {v.path: keras.ops.convert_to_numpy(v.value) for v in model.weights}
     return {"losses": watch.losses, **weights}
+
+
+def check_parts(model, strategy):
+    """What `model-parallel` cuts lies on two devices, a half each; all else is whole."""
+    if keras.backend.backend() != "jax":
+        return
+    for variable in model.weights:
+        part = variable.value.addressable_shards[0].data.size / variable.value.size
+        is_cut = any(re.fullmatch(pattern, variable.path) for pattern in LAYOUT)
+        halves = strategy == "model-parallel" and is_cut
+        assert part == (0.5 if halves else 1), variable.path
 
 
 def main(strategy, source, train_file, folder):
