@@ -122,6 +122,28 @@ def test_a_run_folder_is_exported(run, tiny_run, tmp_path):
     assert (tmp_path / "saved" / "animals" / "1" / "saved_model.pb").is_file()
 
 
+def test_runs_are_listed_with_their_figures(run, tiny_run, tmp_path):
+    copy(tiny_run, tmp_path / "animals")
+    (tmp_path / "begun.partial").mkdir()
+    shutil.copy(tiny_run / "settings.json", tmp_path / "begun.partial")
+    (tmp_path / "no run").mkdir()
+    code, output, _ = run("runs", tmp_path)
+    assert code == 0
+    head, finished, begun = output.splitlines()
+    assert head.split()[:4] == ["run", "task", "epochs", "kept"]
+    accuracy = json.loads((tiny_run / "metrics.json").read_text("utf-8"))["test"]["accuracy"]
+    assert finished.startswith("animals  text-classification  ")
+    assert f"accuracy {accuracy:.2%}" in finished
+    assert finished.endswith("finished")
+    assert begun.startswith("begun ")
+    assert begun.endswith("goes on with --resume")
+    told = [json.loads(line) for line in run("runs", tmp_path, "--json")[1].splitlines()]
+    assert [line["run"] for line in told] == ["animals", "begun"]
+    assert run("runs", tmp_path / "no run")[1].startswith(f"{tmp_path / 'no run'} holds no run")
+    code, _, errors = run("runs", tmp_path / "nowhere")
+    assert (code, "no such folder" in errors) == (2, True)
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="one backend shows it")
 def test_ctrl_c_leaves_a_usable_run_folder(run, one_block_dir, tiny_data, tmp_path):
     output = tmp_path / "run"

@@ -10,7 +10,7 @@ import click
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
 from kbert import __version__  # noqa: E402
-from kbert.cli import convert, features, finetune, runs, similar, tokenizer  # noqa: E402
+from kbert.cli import convert, features, finetune, listing, runs, similar, tokenizer  # noqa: E402
 from kbert.errors import InputError, InputWarning, Terminated  # noqa: E402
 
 SETTINGS = {
@@ -47,7 +47,7 @@ def cli():
 
 
 COMMANDS = (
-    finetune.finetune, runs.evaluate, runs.predict, runs.export, similar.similar,
+    finetune.finetune, listing.runs, runs.evaluate, runs.predict, runs.export, similar.similar,
     tokenizer.tokenizer, convert.convert, features.features,
 )  # fmt: skip
 for command in COMMANDS:

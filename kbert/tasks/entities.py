@@ -9,6 +9,7 @@ from keras import ops
 
 from kbert.inputs.packer import Packer
 from kbert.inputs.tags import entities, split_tag
+from kbert.tasks import parts
 
 
 def entity_scores(found: Sequence[Sequence[str]], due: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -167,9 +168,7 @@ def entity_signatures(
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")])
     def tokens(token_ids):
-        features = {"token_ids": token_ids, "padding_mask": token_ids != tokenizer.pad_id}
-        if tokenizer.with_segments:
-            features["segment_ids"] = tf.zeros_like(token_ids)
+        features = parts.features_in_graph(token_ids, tokenizer)
         probabilities = tf.nn.softmax(tf.cast(logits(**features), tf.float32))
         best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
         label = tf.gather(tf.constant(labels), best)

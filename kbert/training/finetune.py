@@ -19,8 +19,8 @@ from kbert import checkpoint, inference, loading
 from kbert.errors import InputError, Terminated
 from kbert.inputs.batches import with_integer_masks
 from kbert.training import callbacks, run_folder
+from kbert.training.depth import freeze, rates_by_depth
 from kbert.training.distribution import chosen, distribution
-from kbert.training.freezing import freeze
 from kbert.training.optimizer import adamw
 from kbert.training.recipe import (
     Recipe,
@@ -171,8 +171,12 @@ def _compiled(task, encoder, recipe: Recipe, steps_per_epoch: int) -> keras.Mode
     model = task.model(encoder)
     model.compile(
         optimizer=adamw(
-            rate, recipe.weight_decay, recipe.clip_norm or None, accumulate=recipe.accumulate
-        ),
+            rate,
+            recipe.weight_decay,
+            recipe.clip_norm or None,
+            accumulate=recipe.accumulate,
+            rates=rates_by_depth(encoder, recipe.layer_decay),
+        ),  # fmt: skip
         loss=task.loss(),
         weighted_metrics=task.metrics(),
         jit_compile=keras.backend.backend() == "jax"

@@ -1,5 +1,7 @@
 """AdamW in one pass over each weight, without decay on biases and norms."""
 
+from collections import defaultdict
+
 import keras
 from keras import ops
 
@@ -8,7 +10,9 @@ from keras import ops
 WITHOUT_DECAY = ("bias", "gamma", "beta")
 
 
-def adamw(learning_rate, weight_decay=0.01, clip_norm=1.0, epsilon=1e-8, accumulate=1) -> "AdamW":
+def adamw(
+    learning_rate, weight_decay=0.01, clip_norm=1.0, epsilon=1e-8, accumulate=1, rates=None
+) -> "AdamW":
     """BERT's optimizer (Loshchilov and Hutter 2019; Devlin et al. 2019, A.2).
 
     Args:
@@ -19,11 +23,12 @@ def adamw(learning_rate, weight_decay=0.01, clip_norm=1.0, epsilon=1e-8, accumul
             corrected.
         accumulate: int, batches whose gradients make one step, their mean. Schedules count
             batches.
+        rates: name of a layer of the model → float, its share of the learning rate; 1 for the rest.
     """
     return AdamW(
         learning_rate, weight_decay=weight_decay, global_clipnorm=clip_norm, epsilon=epsilon,
         without_decay=WITHOUT_DECAY,
-        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None, rates=rates,
     )  # fmt: skip
 
 
@@ -44,17 +49,20 @@ class AdamW(keras.optimizers.AdamW):
         learning_rate: float, or a schedule.
         without_decay: names of the variables that do not decay. They are saved with the optimizer;
             what `exclude_from_weight_decay` was told is forgotten.
+        rates: name of a layer of the model → its share of the learning rate.
         others: as in `keras.optimizers.AdamW`.
     """
 
-    def __init__(self, learning_rate=0.001, *, without_decay=(), **others):
+    def __init__(self, learning_rate=0.001, *, without_decay=(), rates=None, **others):
         super().__init__(learning_rate, **others)
+        self.rates = dict(rates or {})
         self.without_decay = tuple(without_decay)
         if without_decay:
             self.exclude_from_weight_decay(var_names=list(without_decay))
 
     def get_config(self):
-        return {**super().get_config(), "without_decay": list(self.without_decay)}
+        own = {"without_decay": list(self.without_decay), "rates": self.rates}
+        return {**super().get_config(), **own}
 
     def _clip_gradients(self, grads):
         return grads  # in _backend_update_step, where the whole gradient is known
@@ -78,8 +86,17 @@ class AdamW(keras.optimizers.AdamW):
 
     def _separate_steps(self, grads, variables, learning_rate):
         grads = super()._clip_gradients(grads)
-        super()._apply_weight_decay(variables)
+        self._decay_weights(variables, learning_rate)
         super()._backend_update_step(grads, variables, learning_rate)
+
+    def _decay_weights(self, variables, learning_rate):
+        for variable in variables:
+            if decay := self._decay(variable):
+                rate = ops.cast(learning_rate, variable.dtype) * self._rate(variable)
+                variable.assign(variable - variable * decay * rate)
+
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(gradient, variable, learning_rate * self._rate(variable))
 
     def _distributed_step(self, grads, variables, learning_rate):
         import tensorflow as tf
@@ -90,7 +107,7 @@ class AdamW(keras.optimizers.AdamW):
         pairs = [(grad, variable.value) for grad, variable in zip(grads, variables, strict=True)]
         grads, values = zip(*self._all_reduce_sum_gradients(pairs), strict=True)
         grads = super()._clip_gradients(grads)
-        super()._apply_weight_decay(variables)
+        self._decay_weights(variables, learning_rate)
         tf.__internal__.distribute.interim.maybe_merge_call(
             self._distributed_tf_update_step,
             self._distribution_strategy,
@@ -101,6 +118,9 @@ class AdamW(keras.optimizers.AdamW):
     def _decay(self, variable):
         decays = self.weight_decay and self._use_weight_decay(variable)
         return self.weight_decay if decays else 0.0
+
+    def _rate(self, variable):
+        return self.rates.get(variable.path.partition("/")[0], 1.0)
 
     def _moments(self, variable):
         index = self._get_variable_index(variable)
@@ -128,10 +148,11 @@ class AdamW(keras.optimizers.AdamW):
                 grad = tf.cast(grad, variable.dtype) * scale
                 m = first.value + (grad - first.value) * (1.0 - beta_1)
                 v = second.value + (tf.square(grad) - second.value) * (1.0 - beta_2)
-                kept = variable.value * (1.0 - rate * self._decay(variable))
+                share = self._rate(variable)
+                kept = variable.value * (1.0 - rate * share * self._decay(variable))
                 first.value.assign(m)
                 second.value.assign(v)
-                variable.value.assign(kept - alpha * m / (tf.sqrt(v) + self.epsilon))
+                variable.value.assign(kept - alpha * share * m / (tf.sqrt(v) + self.epsilon))
 
         update(grads, scale, rate, alpha)
 
@@ -143,11 +164,10 @@ class AdamW(keras.optimizers.AdamW):
             step = int(ops.convert_to_numpy(self.iterations)) + 1
             # PyTorch adds epsilon after its bias correction, Keras before.
             epsilon = self.epsilon / (1.0 - self.beta_2**step) ** 0.5
-            for decay in {self._decay(variable) for variable in variables}:
-                chosen = [
-                    (grad, v) for grad, v in zip(grads, variables, strict=True)
-                    if self._decay(v) == decay
-                ]  # fmt: skip
+            groups = defaultdict(list)
+            for grad, v in zip(grads, variables, strict=True):
+                groups[self._decay(v), self._rate(v)].append((grad, v))
+            for (decay, share), chosen in groups.items():
                 moments = [self._moments(v) for _, v in chosen]
                 torch._fused_adamw_(
                     [v.value for _, v in chosen],
@@ -156,7 +176,7 @@ class AdamW(keras.optimizers.AdamW):
                     [v.value for _, v in moments],
                     [],
                     [torch.tensor(float(step)) for _ in chosen],
-                    lr=float(ops.convert_to_numpy(learning_rate)),
+                    lr=float(ops.convert_to_numpy(learning_rate)) * share,
                     beta1=self.beta_1,
                     beta2=self.beta_2,
                     weight_decay=decay,

@@ -28,7 +28,9 @@ class Recipe:
             faster (a CPU with AMX, except on JAX; a GPU or TPU), float32 elsewhere.
         strategy, mesh: see `distribution.distribution`.
         deterministic: whether the same run gives the same bits; slower on a GPU.
-        freeze: what does not learn, as "embeddings,0-7"; see `freezing.freeze`.
+        freeze: what does not learn, as "embeddings,0-7"; see `depth.freeze`.
+        layer_decay: share of the learning rate that a block has of the next one's, the head's the
+            whole; see `depth.rates_by_depth`.
         accumulate: batches whose gradients make one step of the optimizer, their mean.
         patience: epochs without a better one on the validation, after which training stops; 0
             for never.
@@ -52,6 +54,7 @@ class Recipe:
     mesh: str | None = None
     deterministic: bool = False
     freeze: str = ""
+    layer_decay: float = 1.0
     accumulate: int = 1
     patience: int = 0
     steps_per_execution: int = 1

@@ -68,7 +68,7 @@ def gradients_in_numpy(weights, ids, targets):
     return [*parts, flat.T @ upstream, upstream.sum(0)]
 
 
-def train_in_numpy(weights, ids, targets, weight_decay, clip_norm, epsilon):
+def train_in_numpy(weights, ids, targets, weight_decay, clip_norm, epsilon, shares=(1,) * 5):
     """Loshchilov and Hutter 2019, algorithm 2, in float64; how often it clipped."""
     weights = [weight.astype("float64") for weight in weights]
     moments = [(np.zeros_like(weight), np.zeros_like(weight)) for weight in weights]
@@ -80,12 +80,14 @@ def train_in_numpy(weights, ids, targets, weight_decay, clip_norm, epsilon):
         clipped += norm > clip_norm
         scale = min(1.0, clip_norm / norm)
         rate = 0.02 * (step / 3 if step < 3 else 1 - (step - 3) / 17)
-        for weight, grad, (m, v), decay in zip(weights, grads, moments, decays, strict=True):
+        for weight, grad, (m, v), decay, share in zip(
+            weights, grads, moments, decays, shares, strict=True
+        ):
             m += 0.1 * (grad * scale - m)
             v += 0.001 * ((grad * scale) ** 2 - v)
-            weight *= 1 - rate * decay
+            weight *= 1 - rate * share * decay
             correction = np.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
-            weight -= rate * correction * m / (np.sqrt(v) + epsilon)
+            weight -= rate * share * correction * m / (np.sqrt(v) + epsilon)
     return weights, clipped
 
 
@@ -99,6 +101,17 @@ def test_twenty_steps_are_those_of_the_paper():
     assert int(to_numpy(optimizer.iterations)) == STEPS
     for weight, array, value in zip(model.trainable_weights, got, expected, strict=True):
         np.testing.assert_allclose(array, value, rtol=0, atol=2e-5, err_msg=weight.path)
+
+
+def test_layers_learn_at_their_own_rates():
+    model, (ids, targets) = model_of(), batches()
+    before = [to_numpy(weight) for weight in model.trainable_weights]
+    optimizer = adamw(RATE, weight_decay=0.3, rates={"embedding": 0.25, "dense": 2.0})
+    shares = (0.25, 1, 1, 2, 2)
+    expected, _ = train_in_numpy(before, ids, targets, 0.3, 1.0, optimizer.epsilon, shares)
+    got = train(model, optimizer, ids, targets)
+    for weight, array, value in zip(model.trainable_weights, got, expected, strict=True):
+        np.testing.assert_allclose(array, value, rtol=0, atol=4e-5, err_msg=weight.path)
 
 
 @pytest.mark.parametrize(

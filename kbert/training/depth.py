@@ -1,4 +1,4 @@
-"""Layers that keep their weights while the others learn."""
+"""What learns, and how fast, by its depth in the encoder."""
 
 import re
 
@@ -26,14 +26,43 @@ def freeze(encoder: keras.Model, parts: str) -> list[str]:
     Raises:
         InputError: a part is none of these, or there is no such block.
     """
-    layers = [layer for layer in encoder.layers if layer.variables]
-    blocks = {int(found[1]): layer for layer in layers if (found := BLOCK.fullmatch(layer.name))}
+    layers, blocks = _parts(encoder)
     frozen = []
     for part in filter(None, map(str.strip, parts.split(","))):
         frozen += _layers_of(part, layers, blocks)
     for layer in frozen:
         layer.trainable = False
     return list(dict.fromkeys(layer.name for layer in frozen))
+
+
+def rates_by_depth(encoder: keras.Model, decay: float) -> dict[str, float]:
+    """Shares of the learning rate that fall with the distance from the head (Clark et al. 2020, A).
+
+    The last block, and what stands behind it, learns at `decay` times the head's rate, the block
+    before at its square, and so on; the embeddings slowest. For `optimizer.adamw(rates=…)`.
+
+    Args:
+        encoder: a model of `kbert.models`.
+        decay: above 0, up to 1.
+
+    Returns:
+        Name of a layer → its share.
+    """
+    layers, blocks = _parts(encoder)
+    depth, depths = 0, {}
+    for layer in layers:
+        if layer in blocks.values():
+            depth += 1
+        depths[layer.name] = depth
+    return {name: decay ** (len(blocks) + 1 - depth) for name, depth in depths.items()}
+
+
+def _parts(encoder):
+    """The layers with weights in their order, and those that are blocks by number."""
+    layers = [layer for layer in encoder.layers if layer.variables]
+    return layers, {
+        int(found[1]): layer for layer in layers if (found := BLOCK.fullmatch(layer.name))
+    }
 
 
 def _layers_of(part: str, layers, blocks) -> list[keras.layers.Layer]:

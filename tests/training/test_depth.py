@@ -1,4 +1,4 @@
-"""Frozen layers stay as they are, to the bit; the others learn."""
+"""Frozen layers stay as they are, to the bit; the others learn, each at its rate."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from kbert.errors import InputError
 from kbert.heads.classification import classification
 from kbert.models.albert import AlbertConfig, albert
 from kbert.models.bert import BertConfig, bert
-from kbert.training.freezing import freeze
+from kbert.training.depth import freeze, rates_by_depth
 from kbert.training.optimizer import adamw
 
 SIZES = {"num_heads": 2, "width": 6, "inner_width": 7, "max_length": 5}
@@ -52,6 +52,11 @@ def test_frozen_layers_stay_and_the_others_learn():
             continue
         is_same = np.array_equal(to_numpy(variable), before[variable.path])
         assert is_same == (variable.path.split("/")[0] in frozen), variable.path
+
+
+def test_rates_fall_with_the_distance_from_the_head():
+    rates = rates_by_depth(small(2), 0.5)
+    assert rates == dict.fromkeys(EMBEDDINGS, 0.125) | {"block_0": 0.25, "block_1": 0.5}
 
 
 def test_what_is_not_there_is_refused():
