@@ -71,8 +71,10 @@ class AdamW(keras.optimizers.AdamW):
         pass  # in _backend_update_step, in the same pass
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            grads = _dense(grads)
         if self._is_plain():
-            backend = keras.backend.backend()
             if backend == "torch":
                 return self._torch_step(grads, trainable_variables, learning_rate)
             if backend == "tensorflow":
@@ -101,9 +103,6 @@ class AdamW(keras.optimizers.AdamW):
     def _distributed_step(self, grads, variables, learning_rate):
         import tensorflow as tf
 
-        # An embedding's gradient is sparse, a token that comes twice is there twice: sum it first,
-        # or the norm and Keras's second moment come out as if it were two weights.
-        grads = [tf.convert_to_tensor(grad) for grad in grads]
         pairs = [(grad, variable.value) for grad, variable in zip(grads, variables, strict=True)]
         grads, values = zip(*self._all_reduce_sum_gradients(pairs), strict=True)
         grads = super()._clip_gradients(grads)
@@ -120,7 +119,9 @@ class AdamW(keras.optimizers.AdamW):
         return self.weight_decay if decays else 0.0
 
     def _rate(self, variable):
-        return self.rates.get(variable.path.partition("/")[0], 1.0)
+        # Keras on TensorFlow may hand in TensorFlow's own variables, which have no path.
+        path = self._trainable_variables[self._get_variable_index(variable)].path
+        return self.rates.get(path.partition("/")[0], 1.0)
 
     def _moments(self, variable):
         index = self._get_variable_index(variable)
@@ -129,7 +130,6 @@ class AdamW(keras.optimizers.AdamW):
     def _tensorflow_step(self, grads, variables, learning_rate):
         import tensorflow as tf
 
-        grads = [tf.convert_to_tensor(grad) for grad in grads]  # embeddings' are sparse
         scale = tf.ones([])
         if self.global_clipnorm:
             norm = tf.sqrt(2.0 * tf.add_n([tf.nn.l2_loss(grad) for grad in grads]))
@@ -195,3 +195,13 @@ class AdamW(keras.optimizers.AdamW):
         norms = torch._foreach_norm(grads)
         norm = torch.linalg.vector_norm(torch.stack(norms))
         return torch.clamp(norm / self.global_clipnorm, min=1.0) + (norm - norm)
+
+
+def _dense(grads):
+    """TensorFlow's gradient of an embedding is sparse, a token that comes twice is there twice.
+
+    It is summed first, or the norm and Keras's second moment come out as if it were two weights.
+    """
+    import tensorflow as tf
+
+    return [tf.convert_to_tensor(grad) for grad in grads]

@@ -103,7 +103,10 @@ def test_twenty_steps_are_those_of_the_paper():
         np.testing.assert_allclose(array, value, rtol=0, atol=2e-5, err_msg=weight.path)
 
 
-def test_layers_learn_at_their_own_rates():
+@pytest.mark.parametrize("fast", [True, False])
+def test_layers_learn_at_their_own_rates(fast, monkeypatch):
+    if not fast:
+        monkeypatch.setattr(AdamW, "_is_plain", lambda self: False)
     model, (ids, targets) = model_of(), batches()
     before = [to_numpy(weight) for weight in model.trainable_weights]
     optimizer = adamw(RATE, weight_decay=0.3, rates={"embedding": 0.25, "dense": 2.0})
