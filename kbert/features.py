@@ -4,7 +4,6 @@ Letters: N texts, T tokens, D the encoder's width.
 """
 
 import os
-import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,11 +20,10 @@ from kbert.errors import InputError
 from kbert.heads.pooling import pooled
 from kbert.inference import Predictor
 from kbert.inputs.packer import Packer
+from kbert.layers.encoder import blocks
 from kbert.tasks.parts import Prepared
 from kbert.tasks.texts import Texts
 from kbert.weights import names
-
-BLOCK = re.compile(r"block_(\d+)(?:_\d+)?")
 
 
 def features(
@@ -90,13 +88,12 @@ def hidden_states(encoder: keras.Model) -> list:
     Numbered as transformers' `hidden_states`: what goes into the first block, into the second …,
     and last the encoder's own output, with what may stand after the last block.
     """
-    groups: dict[int, list] = {}
-    for layer in encoder.layers:
-        if found := BLOCK.fullmatch(layer.name):
-            groups.setdefault(int(found[1]), []).append(layer)
     # A block that stands for several layers is called for each: a node of the graph every time.
     # Blocks of one group (ALBERT) follow each other at every call.
-    calls = (zip(*(x._inbound_nodes for x in groups[n]), strict=True) for n in sorted(groups))
+    calls = (
+        zip(*(layer._inbound_nodes for layer in group), strict=True)
+        for group in blocks(encoder).values()
+    )
     nodes = chain.from_iterable(chain.from_iterable(calls))
     return [*(node.input_tensors[0] for node in nodes), encoder.output["sequence"]]
 

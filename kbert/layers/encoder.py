@@ -1,8 +1,22 @@
-"""One block of an encoder."""
+"""One block of an encoder, and the blocks of a whole one."""
+
+import re
 
 import keras
 
 from kbert.layers import parts
+
+# As every file of models/ names them; a group of ALBERT's has several: block_0, block_0_1.
+BLOCK = re.compile(r"block_(\d+)(?:_\d+)?")
+
+
+def blocks(encoder: keras.Model) -> dict[int, list[keras.layers.Layer]]:
+    """The blocks of a model of `kbert.models` by their numbers; of a group, all its layers."""
+    found: dict[int, list] = {}
+    for layer in encoder.layers:
+        if match := BLOCK.fullmatch(layer.name):
+            found.setdefault(int(match[1]), []).append(layer)
+    return dict(sorted(found.items()))
 
 
 @keras.saving.register_keras_serializable("kbert")

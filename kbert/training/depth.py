@@ -5,8 +5,8 @@ import re
 import keras
 
 from kbert.errors import InputError
+from kbert.layers.encoder import blocks
 
-BLOCK = re.compile(r"block_(\d+)")
 RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 EMBEDDINGS, ENCODER = "embeddings", "encoder"
 
@@ -26,10 +26,9 @@ def freeze(encoder: keras.Model, parts: str) -> list[str]:
     Raises:
         InputError: a part is none of these, or there is no such block.
     """
-    layers, blocks = _parts(encoder)
     frozen = []
     for part in filter(None, map(str.strip, parts.split(","))):
-        frozen += _layers_of(part, layers, blocks)
+        frozen += _layers_of(part, encoder)
     for layer in frozen:
         layer.trainable = False
     return list(dict.fromkeys(layer.name for layer in frozen))
@@ -48,41 +47,37 @@ def rates_by_depth(encoder: keras.Model, decay: float) -> dict[str, float]:
     Returns:
         Name of a layer → its share.
     """
-    layers, blocks = _parts(encoder)
+    found = blocks(encoder)
+    own = {layer: number for number, group in found.items() for layer in group}
     depth, depths = 0, {}
-    for layer in layers:
-        if layer in blocks.values():
-            depth += 1
+    for layer in _with_weights(encoder):
+        depth = own[layer] + 1 if layer in own else depth
         depths[layer.name] = depth
-    return {name: decay ** (len(blocks) + 1 - depth) for name, depth in depths.items()}
+    return {name: decay ** (len(found) + 1 - depth) for name, depth in depths.items()}
 
 
-def _parts(encoder):
-    """The layers with weights in their order, and those that are blocks by number."""
-    layers = [layer for layer in encoder.layers if layer.variables]
-    return layers, {
-        int(found[1]): layer for layer in layers if (found := BLOCK.fullmatch(layer.name))
-    }
+def _with_weights(encoder) -> list[keras.layers.Layer]:
+    return [layer for layer in encoder.layers if layer.variables]
 
 
-def _layers_of(part: str, layers, blocks) -> list[keras.layers.Layer]:
+def _layers_of(part: str, encoder) -> list[keras.layers.Layer]:
+    layers, found = _with_weights(encoder), blocks(encoder)
     if part == ENCODER:
         return layers
     if part == EMBEDDINGS:
-        first = min(layers.index(block) for block in blocks.values())
+        first = min(layers.index(layer) for group in found.values() for layer in group)
         return layers[:first]
-    found = RANGE.fullmatch(part)
-    if not found:
+    match = RANGE.fullmatch(part)
+    if not match:
         raise InputError(
             f"freeze: expected {EMBEDDINGS}, {ENCODER}, a block's number or a range such as 0-7, "
             f"with commas between; came {part!r}."
         )
-    numbers = range(int(found[1]), int(found[2] or found[1]) + 1)
-    missing = [number for number in numbers if number not in blocks]
-    if missing or not numbers:
-        named = f"blocks 0 to {max(blocks)}" if len(blocks) > 1 else "block 0 alone"
+    numbers = range(int(match[1]), int(match[2] or match[1]) + 1)
+    if not numbers or any(number not in found for number in numbers):
+        named = f"blocks 0 to {max(found)}" if len(found) > 1 else "block 0 alone"
         raise InputError(
             f"freeze: {part} names blocks that are not there: this encoder has {named} with "
             "weights of its own."
         )
-    return [blocks[number] for number in numbers]
+    return [layer for number in numbers for layer in found[number]]

@@ -68,5 +68,10 @@ def test_what_is_not_there_is_refused():
         freeze(small(), "0,pooler")
     shared = albert(AlbertConfig(11, num_layers=3, embedding_width=5, **SIZES), "float32")
     assert freeze(shared, "0") == ["block_0"]
+    groups = AlbertConfig(11, num_layers=4, embedding_width=5, blocks_per_layer=2, **SIZES)
+    grouped = albert(groups, "float32")
+    assert freeze(grouped, "0") == ["block_0", "block_0_1"]
+    assert rates_by_depth(grouped, 0.5)["block_0_1"] == 0.5
+    assert "block_0" not in freeze(albert(groups, "float32"), "embeddings")
     with pytest.raises(InputError, match="has block 0 alone with weights of its own"):
         freeze(shared, "1")
