@@ -22,10 +22,10 @@ SETTINGS, METRICS = "settings.json", "metrics.json"
 
 def settings_of(source, recipe, task, train: Sequence[Mapping[str, Any]], tokenizer) -> dict:
     """What makes a run this run and no other, for settings.json."""
-    told = {"checkpoint": str(source), **asdict(recipe)}
-    task_settings = json.loads(json.dumps({"name": task.name, **vars(task)}, default=str))
-    return told | {
-        "task": task_settings,
+    told = {
+        "checkpoint": str(source),
+        **asdict(recipe),
+        "task": {"name": task.name, **vars(task)},
         "data": {
             "records": len(train),
             "sha256": _digest(json.dumps(x, default=str) for x in train),
@@ -35,6 +35,7 @@ def settings_of(source, recipe, task, train: Sequence[Mapping[str, Any]], tokeni
             "sha256": _digest([tokenizer.rust.to_str()]),
         },
     }
+    return json.loads(json.dumps(told, default=str))  # as a file gives them back
 
 
 def _digest(texts) -> str:
@@ -52,17 +53,18 @@ def partial_of(output: Path) -> Path:
 def check(output: Path, overwrite: bool, resume: bool) -> None:
     """Raises an InputError if a run may not begin, or not go on, in this folder."""
     partial = partial_of(output)
-    if resume:
-        if not state.is_in(partial) and output.exists() and not state.is_in(output):
+    if state.is_in(partial):
+        if not (overwrite or resume):
             raise InputError(
-                f"{output}: nothing to go on with, the run is finished. Choose another folder to "
-                "train a new one."
+                f"{partial} holds a run that was broken off: go on with it (--resume), or start "
+                "anew (--overwrite)."
             )
-        return
-    if not overwrite and state.is_in(partial):
+    elif resume and state.is_in(output):
+        return  # an interrupted run, which goes on
+    elif resume and (output / SETTINGS).is_file():
         raise InputError(
-            f"{partial} holds a run that was broken off: go on with it (--resume), or start anew "
-            "(--overwrite)."
+            f"{output}: nothing to go on with, the run is finished. Choose another folder to "
+            "train a new one."
         )
     if not output.exists():
         return
@@ -81,17 +83,18 @@ def begin(output: Path, settings: dict, resume: bool) -> tuple[Path, state.State
     """The folder to work in, and the state with which a run goes on; None for a new one.
 
     Raises:
-        InputError: the run that is there has other settings, data or vocabulary.
+        InputError: the run that is there has other settings, data or vocabulary; it stays where
+            it is.
     """
     work = partial_of(output)
-    if resume:
-        if not state.is_in(work) and state.is_in(output):  # an interrupted one
-            shutil.rmtree(work, ignore_errors=True)
-            os.rename(output, work)
-        start = state.latest(work)
-        if start:
-            _check_same(work, settings)
-            return work, start
+    if resume and state.is_in(work):
+        _check_same(work, settings)
+        return work, state.latest(work)
+    if resume and state.is_in(output):  # an interrupted run
+        _check_same(output, settings)
+        shutil.rmtree(work, ignore_errors=True)
+        os.rename(output, work)
+        return work, state.latest(work)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     write_json(work / SETTINGS, settings)
@@ -113,9 +116,8 @@ def finish(work: Path, output: Path, metrics: dict, keep_state: bool) -> None:
     shutil.rmtree(old)
 
 
-def _check_same(work: Path, settings: dict) -> None:
-    before = json.loads((work / SETTINGS).read_text("utf-8"))
-    after = json.loads(json.dumps(settings))
+def _check_same(folder: Path, after: dict) -> None:
+    before = json.loads((folder / SETTINGS).read_text("utf-8"))
     different = [
         f"{name} was {_shown(before.get(name))}, is {_shown(after.get(name))}"
         for name in {**before, **after}
@@ -123,7 +125,7 @@ def _check_same(work: Path, settings: dict) -> None:
     ]
     if different:
         raise InputError(
-            f"{work} was begun with other settings, so it cannot go on: {'; '.join(different)}. "
+            f"{folder} was begun with other settings, so it cannot go on: {'; '.join(different)}. "
             "Give those it had, or start anew with --overwrite."
         )
 
