@@ -36,6 +36,9 @@ SAVING = [
     ),
     click.option("--keep-states", default=1, type=click.IntRange(1), help="The latest ones."),
 ]  # fmt: skip
+STRATEGIES = (
+    "none", "auto", "mirrored", "tpu", "multi-worker", "data-parallel", "model-parallel",
+)  # fmt: skip
 RECIPE = [
     click.option("--epochs", default=3, type=click.IntRange(1), help="Passes over the data."),
     click.option("--batch-size", default=32, type=click.IntRange(1), help="Rows in a batch."),
@@ -80,8 +83,8 @@ RECIPE = [
     click.option(
         "--strategy",
         default="none",
-        metavar="NAME",
-        help="none, auto; TensorFlow: mirrored, tpu; JAX: data-parallel, model-parallel.",
+        type=click.Choice(STRATEGIES),
+        help="Devices: mirrored and tpu on TensorFlow, data-parallel and model-parallel on JAX.",
     ),
     click.option(
         "--mesh", metavar="BATCHxMODEL", help="Of model-parallel: devices for each, as 2x4."

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from kbert.cli.shared import shown_figure
+from kbert.cli.shared import shown
 from kbert.errors import InputError
 
 COLUMNS = ("run", "task", "epochs", "kept", "learning rate", "test", "state")
@@ -48,15 +48,9 @@ def told(path: Path) -> dict:
         "epochs": settings.get("epochs", "-"),
         "kept": metrics.get("epoch") or "-",
         "learning rate": settings.get("learning_rate", "-"),
-        "test": _shown(metrics.get("test", {})),
+        "test": ", ".join(shown(metrics.get("test", {}))[:2]) or "-",
         "state": state,
     }
-
-
-def _shown(figures: dict) -> str:
-    """The first two figures."""
-    shown = [shown_figure(key, value) for key, value in figures.items() if type(value) is float]
-    return ", ".join(shown[:2]) or "-"
 
 
 def _read(file: Path) -> dict:

@@ -30,16 +30,20 @@ SHARES = ("accuracy", "f1", "precision", "recall", "exact_match")
 
 def show_scores(figures: dict, name):
     """One line: the figures, and of how many examples; one more for each part that has its own."""
-    shown = [shown_figure(key, value) for key, value in figures.items() if isinstance(value, float)]
-    click.echo(f"{name}: {', '.join(shown)}, {figures['examples']:,} examples")
+    click.echo(f"{name}: {', '.join(shown(figures))}, {figures['examples']:,} examples")
     for parts in figures.values():
         if isinstance(parts, dict):
             for part, its_figures in parts.items():
                 show_scores(its_figures, f"  {part}")
 
 
-def shown_figure(key: str, value: float) -> str:
-    return f"{words(key)} " + (f"{value:.2%}" if key.endswith(SHARES) else f"{value:.4f}")
+def shown(figures: dict) -> list[str]:
+    """The figures themselves, each with its name."""
+    return [
+        f"{words(key)} " + (f"{value:.2%}" if key.endswith(SHARES) else f"{value:.4f}")
+        for key, value in figures.items()
+        if isinstance(value, float)
+    ]
 
 
 def words(key: str) -> str:

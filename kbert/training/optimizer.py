@@ -55,7 +55,7 @@ class AdamW(keras.optimizers.AdamW):
 
     def __init__(self, learning_rate=0.001, *, without_decay=(), rates=None, **others):
         super().__init__(learning_rate, **others)
-        self.rates = dict(rates or {})
+        self.rates = {name: share for name, share in (rates or {}).items() if share != 1}
         self.without_decay = tuple(without_decay)
         if without_decay:
             self.exclude_from_weight_decay(var_names=list(without_decay))
@@ -119,6 +119,8 @@ class AdamW(keras.optimizers.AdamW):
         return self.weight_decay if decays else 0.0
 
     def _rate(self, variable):
+        if not self.rates:
+            return 1.0
         # Keras on TensorFlow may hand in TensorFlow's own variables, which have no path.
         path = self._trainable_variables[self._get_variable_index(variable)].path
         return self.rates.get(path.partition("/")[0], 1.0)
