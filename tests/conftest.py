@@ -54,6 +54,14 @@ def tiny_dir(vocabulary, tmp_path_factory) -> Path:
     return tiny.write_checkpoint(tmp_path_factory.mktemp("tiny"), vocabulary)
 
 
+@pytest.fixture(scope="module")
+def loaded(tiny_dir):
+    """What `kbert.load` gives for `tiny_dir`; each file of tests has its own."""
+    import kbert
+
+    return kbert.load(tiny_dir, dtype="float32")
+
+
 @pytest.fixture(scope="session")
 def one_block_dir(vocabulary, tmp_path_factory) -> Path:
     """`tiny_dir` with one block, for runs of which many are needed; only to read."""

@@ -19,11 +19,6 @@ TEXTS = ["my cat", "", "the dog is big today and here", "a nest"]
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_dir):
-    return kbert.load(tiny_dir, dtype="float32")
-
-
-@pytest.fixture(scope="module")
 def states(tiny_dir, loaded):
     """transformers' hidden states of `TEXTS`, (layers, B, T, D), and the padding mask."""
     import torch

@@ -123,6 +123,18 @@ def read_texts(
     return _texts(path, column, stream(path, (column,), **form))
 
 
+def read_plain(path: str | Path, column: str = "text", **form) -> list[Record]:
+    """The texts of a file that are not blank, to learn from, each as a record with that column.
+
+    Raises:
+        InputError: as `read_texts`; or every text is blank.
+    """
+    records = [{column: text} for text in read_texts(path, column, **form) if text.strip()]
+    if not records:
+        raise InputError(f"{path}: expected texts, came none: every line is blank.")
+    return records
+
+
 def _json_lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Record]]:
     with open_text(path, newline="\n") as file:
         for row, line in enumerate(file, 1):

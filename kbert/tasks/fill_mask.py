@@ -14,7 +14,7 @@ from kbert.inputs.batches import batched_dataset
 from kbert.inputs.gaps import GapPacker
 from kbert.inputs.masking import Masking, words_of_row
 from kbert.inputs.packer import Packer, Row
-from kbert.inputs.records import read_texts
+from kbert.inputs.records import read_plain
 from kbert.inputs.tables import DELIMITERS
 from kbert.inputs.windows import packed_windows
 from kbert.tasks import parts
@@ -69,11 +69,7 @@ class FillMask:
     @classmethod
     def read(cls, path, text="text", **settings) -> list[dict[str, Any]]:
         """A record for each line of a text file that is not blank, or of a table."""
-        texts = read_texts(path, text, **parts.form_of(settings))
-        records = [{text: line} for line in texts if line.strip()]
-        if not records:
-            raise InputError(f"{path}: expected texts, came none: every line is blank.")
-        return records
+        return read_plain(path, text, **parts.form_of(settings))
 
     @classmethod
     def from_records(cls, records: Sequence[Mapping[str, Any]], **settings) -> "FillMask":

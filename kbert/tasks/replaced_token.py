@@ -13,9 +13,9 @@ from kbert.heads.replaced_token import TokenCrossentropy, is_right, replaced_tok
 from kbert.inputs.batches import IGNORED, batched_dataset
 from kbert.inputs.masking import Replacing, special_tokens
 from kbert.inputs.packer import Packer, Row
-from kbert.inputs.records import read_records, read_texts
+from kbert.inputs.records import read_plain, read_records
 from kbert.inputs.tables import DELIMITERS
-from kbert.inputs.windows import Window, packed_windows
+from kbert.inputs.windows import Window, own_columns, packed_windows
 from kbert.tasks import parts
 from kbert.tasks.parts import Prepared, setting
 from kbert.weights import names
@@ -79,10 +79,7 @@ class ReplacedToken:
         form = parts.form_of(settings)
         if words:
             return read_records(Path(path), (words, label), **form)
-        records = [{text: line} for line in read_texts(path, text, **form) if line.strip()]
-        if not records:
-            raise InputError(f"{path}: expected texts, came none: every line is blank.")
-        return records
+        return read_plain(path, text, **form)
 
     @classmethod
     def from_records(cls, records: Sequence[Mapping[str, Any]], **settings) -> "ReplacedToken":
@@ -216,9 +213,7 @@ class ReplacedToken:
             return [np.concatenate([np.zeros(0), *arrays]) for arrays in zip(*found, strict=True)]
         results: list[list] = [[] for _ in prepared.inputs]
         for output, window in zip(outputs, asked.windows, strict=True):
-            shift = window.column - window.start
-            own = output[window.own_start + shift : window.own_end + shift]
-            results[window.text].append(own)
+            results[window.text].append(output[own_columns(window)])
         return [np.concatenate(arrays) for arrays in results]
 
     def answers(self, results: list[np.ndarray], prepared: Prepared) -> Iterator[dict[str, Any]]:

@@ -38,7 +38,7 @@ def known_differences(name: str, folder: Path, tokenizer) -> list[Known]:
 def _of_transformers(name: str, folder: Path) -> list[Known]:
     """Where `transformers` reads files otherwise than another library, with which kbert agrees."""
     if name in ("albert", "xlnet"):
-        rust = tokenizers.Tokenizer.from_str(_published_json(name, folder / "spiece.model"))
+        rust = tokenizers.Tokenizer.from_str(published_json(name, folder / "spiece.model"))
         rust.add_special_tokens(["<unk>"])
         return [
             Known(
@@ -130,12 +130,12 @@ def _ids(rust) -> Ids:
     ]
 
 
-def _published_json(name: str, path: Path) -> str:
+def published_json(name: str, path: Path) -> str:
     """tokenizer.json as the hub has it, which an older converter of `transformers` wrote.
 
     The newer one makes user-defined pieces added tokens: "a-b" becomes a, -, ▁b, which is no
-    sequence of pieces to SentencePiece. (tests/text/test_sentencepiece.py compares kbert with
-    SentencePiece itself.)
+    sequence of pieces to SentencePiece, with which tests/text/test_sentencepiece.py compares kbert.
+    And words were split at white space before they got their ▁.
     """
     import sentencepiece
     from transformers.convert_slow_tokenizer import AlbertConverter, XLNetConverter

@@ -29,11 +29,6 @@ STRANGE = [
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_dir):
-    return kbert.load(tiny_dir, dtype="float32")
-
-
-@pytest.fixture(scope="module")
 def model(loaded):
     model = TASK.model(loaded.encoder)
     randomize(model, 0.1)

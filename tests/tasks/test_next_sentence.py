@@ -36,11 +36,6 @@ PAIRS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def loaded(tiny_dir):
-    return kbert.load(tiny_dir, dtype="float32")
-
-
 def documents(number, seed=0):
     """Lines: what a beginning and what a second sentence is, and of which word, can be told."""
     chance = np.random.default_rng(seed)

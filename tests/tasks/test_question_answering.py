@@ -46,11 +46,6 @@ def asked(number, seed, none=0.0, longest=9):
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_dir):
-    return kbert.load(tiny_dir, dtype="float32")
-
-
-@pytest.fixture(scope="module")
 def model(tiny_dir):
     """Random weights, so that answers come from everywhere."""
     loaded = kbert.load(tiny_dir, dtype="float32")

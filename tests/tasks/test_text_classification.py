@@ -17,11 +17,6 @@ from kbert.weights import safetensors
 TASK = kbert.TextClassification(("b", "a", "ü"), max_length=23)
 
 
-@pytest.fixture(scope="module")
-def loaded(tiny_dir):
-    return kbert.load(tiny_dir, dtype="float32")
-
-
 def test_labels_are_those_of_the_records_in_order():
     records = [{"t": "x", "l": label} for label in ("dog", "Cat", 10, "dog", 9, "äh")]
     task = kbert.TextClassification.from_records(records, label="l", text="t", max_length=7)

@@ -56,11 +56,6 @@ def answer_of(task, tokenizer, text, tags):
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_dir):
-    return kbert.load(tiny_dir, dtype="float32")
-
-
-@pytest.fixture(scope="module")
 def model(tiny_dir):
     """Random weights, so that labels come in all orders."""
     loaded = kbert.load(tiny_dir, dtype="float32")

@@ -2,8 +2,9 @@
 
 import json
 import shutil
-import types
+import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 import sentencepiece
@@ -19,14 +20,14 @@ from test_tokenizer import (
 from transformers import (
     PreTrainedTokenizerFast,
 )
-from transformers.convert_slow_tokenizer import (
-    AlbertConverter,
-    XLNetConverter,
-)
 
 from kbert.errors import InputError
 from kbert.text.form import Form
 from kbert.text.tokenizer import Tokenizer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+from tokenizer_check.known import published_json  # noqa: E402
 
 FILES = {"albert": "30k-clean.model", "xlnet": "spiece.model"}
 # Numbers with commas, quotes, user-defined pieces glued and alone, white space of all kinds.
@@ -81,28 +82,6 @@ def test_pieces_are_those_of_the_published_code(name, tokenizer, data_dir):
     pieces = [published_pieces(model, text, name == "albert") for text in texts]
     expected = [[model.piece_to_id(piece) for piece in row] for row in pieces]
     assert mismatches(texts, expected, tokenizer(texts)) == []
-
-
-def published_json(name, path) -> str:
-    """tokenizer.json as the hub has it for these models.
-
-    It is what transformers' converter gives, but that user-defined pieces are no added tokens (a
-    newer converter makes them some, so that "a-b" becomes a, -, ▁b, which is no piece sequence of
-    SentencePiece) and that words are split at white space before they get their ▁.
-    """
-    model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    original = types.SimpleNamespace(
-        vocab_file=str(path),
-        keep_accents=False,
-        do_lower_case=name == "albert",
-        convert_tokens_to_ids=model.piece_to_id,
-    )
-    converter = {"albert": AlbertConverter, "xlnet": XLNetConverter}[name]
-    parts = json.loads(converter(original).converted().to_str())
-    parts["added_tokens"] = [token for token in parts["added_tokens"] if token["special"]]
-    split = [{"type": "WhitespaceSplit"}, parts["pre_tokenizer"]]
-    parts["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": split}
-    return json.dumps(parts)
 
 
 def test_ids_offsets_and_words_agree_with_transformers(name, tokenizer, data_dir):
