@@ -10,6 +10,7 @@ import click
 
 from kbert import hub, tasks
 from kbert.cli.shared import naming, show_scores
+from kbert.cli.tuning import SPEED, TUNING
 
 FILES = [
     click.option("--train", required=True, metavar="FILE", help="{files}"),
@@ -137,7 +138,7 @@ def command_of(task_class) -> click.Command:
     description = f"{task_class.__doc__.partition(chr(10))[0]}\n{AFTER}"
     command = click.Command(task_class.name, callback=callback, help=description)
     read = getattr(task_class, "files", "CSV, TSV, JSONL or Parquet.")
-    for option in (*FILES, *map(option_of, settings), *RUN, *SAVING, *RECIPE):
+    for option in (*FILES, *map(option_of, settings), *RUN, *SAVING, *RECIPE, *TUNING, *SPEED):
         option(command)
     for parameter in command.params:
         parameter.help = parameter.help.format(files=read)

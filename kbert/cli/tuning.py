@@ -1,0 +1,30 @@
+"""Options of `kbert finetune` that say what of a model learns, how fast, and how the steps run."""
+
+import click
+
+TUNING = [
+    click.option(
+        "--freeze", default="", metavar="PARTS", help="What does not learn, as embeddings,0-7."
+    ),
+    click.option(
+        "--layer-decay", default=1.0, type=click.FloatRange(0, 1, min_open=True),
+        help="Learning rate of a block, as a share of the next one's.",
+    ),
+    click.option(
+        "--accumulate", default=1, type=click.IntRange(1), help="Batches that make one step."
+    ),
+    click.option(
+        "--patience", default=0, type=click.IntRange(0),
+        help="Stop after so many epochs without a better one; 0: never.",
+    ),
+]  # fmt: skip
+SPEED = [
+    click.option(
+        "--steps-per-execution", default=1, type=click.IntRange(1),
+        help="Batches between two looks at the callbacks.",
+    ),
+    click.option(
+        "--jit", default="auto", type=click.Choice(["auto", "on", "off"]),
+        help="Compile the step by XLA; auto: on JAX.",
+    ),
+]  # fmt: skip
