@@ -14,6 +14,14 @@ TUNING = [
         "--accumulate", default=1, type=click.IntRange(1), help="Batches that make one step."
     ),
     click.option(
+        "--class-weights", default="", metavar="balanced|LABEL=W,…",
+        help="What a label counts in the loss; balanced: rare ones the more.",
+    ),
+    click.option(
+        "--label-smoothing", default=0.0, type=click.FloatRange(0, 1, max_open=True),
+        help="Share of a label that all labels have in common.",
+    ),
+    click.option(
         "--patience", default=0, type=click.IntRange(0),
         help="Stop after so many epochs without a better one; 0: never.",
     ),

@@ -16,6 +16,8 @@ options of `kbert finetune <name>` (`parts.setting` gives them their help). It h
     check(records)                    an InputError names the record that cannot be learned
     model(encoder)                    the encoder with the head: features → outputs
     loss(), metrics()                 for model.compile
+    label_counts(records)             how often each label is there, where the loss can weigh
+                                      them; a task may do without
     dataset(records, tokenizer, …)    tf.data batches for model.fit
 
     prepare(inputs, tokenizer)        what is asked → a `parts.Prepared`: rows for the model

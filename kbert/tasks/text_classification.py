@@ -176,6 +176,10 @@ class TextClassification:
         """
         return self.form.targets(records)
 
+    def label_counts(self, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """How many records have each label, int (C,), where a text has one."""
+        return np.bincount(self.targets(records), minlength=len(self.labels))
+
     def dataset(self, records, tokenizer, batch_size=None, **settings):
         """Records → a `tf.data.Dataset` of (features, targets) for `model.fit`.
 

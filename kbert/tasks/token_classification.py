@@ -166,6 +166,11 @@ class TokenClassification:
         accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
         return [EntityF1(self.labels, name="f1"), accuracy]
 
+    def label_counts(self, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """How many words have each label, int (C,)."""
+        tags = [tag for record in records for tag in record[self.tags]]
+        return np.bincount(parts.label_numbers(self.labels, tags), minlength=len(self.labels))
+
     def dataset(self, records, tokenizer, batch_size=None, **settings):
         """Records → a `tf.data.Dataset` of (features, targets, weights) for `model.fit`.
 

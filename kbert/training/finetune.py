@@ -21,6 +21,7 @@ from kbert.inputs.batches import with_integer_masks
 from kbert.training import callbacks, run_folder
 from kbert.training.depth import freeze, rates_by_depth
 from kbert.training.distribution import chosen, distribution
+from kbert.training.losses import loss_of
 from kbert.training.optimizer import adamw
 from kbert.training.recipe import (
     Recipe,
@@ -99,7 +100,8 @@ def finetune(
         dataset = partial(_dataset, task, train, loaded.tokenizer, recipe)
         checked = validation and _dataset(task, validation, loaded.tokenizer, recipe, False)
         whole = dataset()
-        model = _compiled(task, loaded.encoder, recipe, len(whole))
+        loss = loss_of(task, train, recipe.class_weights, recipe.label_smoothing)
+        model = _compiled(task, loaded.encoder, loss, recipe, len(whole))
         told = run_folder.settings_of(source, recipe, task, train, loaded.tokenizer)
         work, start = run_folder.begin(output, told, resume)
         settings = task.settings(loaded.settings)
@@ -163,7 +165,7 @@ def _dataset(task, records, tokenizer, recipe: Recipe, training: bool = True, **
     return dataset
 
 
-def _compiled(task, encoder, recipe: Recipe, steps_per_epoch: int) -> keras.Model:
+def _compiled(task, encoder, loss, recipe: Recipe, steps_per_epoch: int) -> keras.Model:
     total = steps_per_epoch * recipe.epochs
     rate = WarmupDecay(
         recipe.learning_rate, total, math.ceil(total * recipe.warmup), recipe.schedule
@@ -177,7 +179,7 @@ def _compiled(task, encoder, recipe: Recipe, steps_per_epoch: int) -> keras.Mode
             accumulate=recipe.accumulate,
             rates=rates_by_depth(encoder, recipe.layer_decay),
         ),  # fmt: skip
-        loss=task.loss(),
+        loss=loss,
         weighted_metrics=task.metrics(),
         jit_compile=keras.backend.backend() == "jax"
         if recipe.jit == "auto"

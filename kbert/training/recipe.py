@@ -32,6 +32,9 @@ class Recipe:
         layer_decay: share of the learning rate that a block has of the next one's, the head's the
             whole; see `depth.rates_by_depth`.
         accumulate: batches whose gradients make one step of the optimizer, their mean.
+        class_weights: "balanced", or "label=weight" with commas between; "" for 1 each. See
+            `losses.weights_of`.
+        label_smoothing: share of a label that all labels have in common; see `losses`.
         patience: epochs without a better one on the validation, after which training stops; 0
             for never.
         steps_per_execution: batches that Keras runs between two looks at the callbacks.
@@ -56,6 +59,8 @@ class Recipe:
     freeze: str = ""
     layer_decay: float = 1.0
     accumulate: int = 1
+    class_weights: str = ""
+    label_smoothing: float = 0.0
     patience: int = 0
     steps_per_execution: int = 1
     jit: str = "auto"
