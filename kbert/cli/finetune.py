@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -95,8 +94,9 @@ RECIPE = [
 ]
 AFTER = """
 Leaves a run folder: a Hugging Face folder (transformers opens it) with metrics.json,
-history.csv, settings.json and TensorBoard logs. Ctrl-C leaves a usable one. A run that was
-killed, or stopped by Ctrl-C or SIGTERM, goes on with the same command and --resume.
+history.csv, curves.png, settings.json and TensorBoard logs. Ctrl-C leaves a usable
+one. A run that was killed, or stopped by Ctrl-C or SIGTERM, goes on with the same
+command and --resume.
 """
 
 
@@ -200,7 +200,6 @@ def run(task_class, task_settings, files, checkpoint, output, recipe):
     done = run_finetune(
         task, sets["train"], sets["test"], checkpoint, output, Recipe(**recipe),
         validation=sets["validation"], saving=saving, **how,
-        verbose=1 if sys.stdout.isatty() else 2,
     )  # fmt: skip
     if sets["test"]:
         show_scores(done.metrics["test"], "test")

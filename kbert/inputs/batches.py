@@ -48,6 +48,7 @@ def batched_dataset(
     first_epoch: int = 0,
     first_batch: int = 0,
     remainder: str = "smaller",
+    count: Callable[[int], None] | None = None,
 ) -> tf.data.Dataset:
     """Packed rows as `tf.data` batches for `model.fit` on TensorFlow, JAX or PyTorch.
 
@@ -68,6 +69,7 @@ def batched_dataset(
         remainder: what becomes of the one batch that is not full. "smaller": it stays so. "drop":
             left out. "fill": rows are repeated with weight 0, for devices that want one shape or
             equal shares; use Keras's `weighted_metrics`, as plain ones count the repeated rows.
+        count: is given the number of tokens of each batch that is made, without padding.
 
     Returns:
         Of `(features, targets)`, or `(features, targets, sample_weight)` to fill, or `features`
@@ -90,7 +92,7 @@ def batched_dataset(
     )
     capacity = partial(rows_in_batch, **sizes)
     return _Passes(
-        packer, rows, targets, plan, capacity, remainder, first_epoch, draw, first_batch
+        packer, rows, targets, plan, capacity, remainder, first_epoch, draw, first_batch, count
     ).dataset()
 
 
@@ -165,6 +167,7 @@ class _Passes:
     epoch: int
     draw: Draw | None = None
     first_batch: int = 0
+    count: Callable[[int], None] | None = None
 
     @property
     def has_token_targets(self) -> bool:
@@ -205,6 +208,8 @@ class _Passes:
 
     def element(self, epoch: int, indices: np.ndarray, padded_length: int):
         num_real = len(indices)
+        if self.count:
+            self.count(sum(len(ids) for ids, _ in _flat(self.rows, indices)))
         if self.remainder == "fill":
             indices = np.resize(indices, self.capacity(padded_length))  # from the first row again
         if self.draw is None:

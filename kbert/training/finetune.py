@@ -1,7 +1,8 @@
 """Fine-tune a checkpoint on a task with `model.fit`, and leave a run folder.
 
 A run folder is a Hugging Face folder (config.json with the labels, model.safetensors, tokenizer
-files) with metrics.json, history.csv, settings.json and TensorBoard logs beside (`run_folder.py`).
+files) with metrics.json, history.csv, curves.png, settings.json and TensorBoard logs beside
+(`run_folder.py`).
 """
 
 import math
@@ -19,10 +20,12 @@ from kbert import checkpoint, inference, loading
 from kbert.errors import InputError, Terminated
 from kbert.inputs.batches import with_integer_masks
 from kbert.training import callbacks, run_folder
+from kbert.training.curves import draw_curves
 from kbert.training.depth import freeze, rates_by_depth
 from kbert.training.distribution import chosen, distribution
 from kbert.training.losses import loss_of
 from kbert.training.optimizer import adamw
+from kbert.training.progress import Progress, TokenCount
 from kbert.training.recipe import (
     Recipe,
     check_batch,
@@ -72,7 +75,7 @@ def finetune(
         resume: go on with the run that was broken off there, from its last state; begin it if
             there is none. All else must be given as before.
         saving: when the state is saved.
-        verbose: as in `model.fit`.
+        verbose: 0 shows nothing, 1 a bar, 2 lines; "auto" a bar on a terminal, lines elsewhere.
 
     Returns:
         A `Run`.
@@ -97,18 +100,21 @@ def finetune(
         freeze(loaded.encoder, recipe.freeze)
         if test:
             task.check(test)  # unknown labels are found before anything is written
-        dataset = partial(_dataset, task, train, loaded.tokenizer, recipe)
+        tokens = TokenCount()
+        dataset = partial(_dataset, task, train, loaded.tokenizer, recipe, count=tokens)
         checked = validation and _dataset(task, validation, loaded.tokenizer, recipe, False)
         whole = dataset()
         loss = loss_of(task, train, recipe.class_weights, recipe.label_smoothing)
-        model = _compiled(task, loaded.encoder, loss, recipe, len(whole))
-        told = run_folder.settings_of(source, recipe, task, train, loaded.tokenizer)
+        rate = _rate(recipe, len(whole))
+        model = _compiled(task, loaded.encoder, loss, recipe, rate)
+        told = run_folder.settings_of(source, recipe, task, train, validation, loaded.tokenizer)
         work, start = run_folder.begin(output, told, resume)
         settings = task.settings(loaded.settings)
         save = partial(checkpoint.save, work, model, settings, loaded.tokenizer)
         monitor = task.monitor if validation else None
-        watch = _Watch(work, save, monitor, recipe.patience, saving or Saving(), start)
-        fit = partial(model.fit, validation_data=checked, shuffle=False, verbose=verbose)
+        shown = Progress(recipe.epochs, len(whole), rate, tokens, verbose)
+        watch = _Watch(work, save, monitor, recipe.patience, saving or Saving(), start, shown)
+        fit = partial(model.fit, validation_data=checked, shuffle=False, verbose=0)
         if start:
             _build_state(model, whole)
         passes = partial(_passes, fit, dataset, whole, recipe.epochs, start, watch.best)
@@ -165,11 +171,13 @@ def _dataset(task, records, tokenizer, recipe: Recipe, training: bool = True, **
     return dataset
 
 
-def _compiled(task, encoder, loss, recipe: Recipe, steps_per_epoch: int) -> keras.Model:
+def _rate(recipe: Recipe, steps_per_epoch: int) -> WarmupDecay:
     total = steps_per_epoch * recipe.epochs
-    rate = WarmupDecay(
-        recipe.learning_rate, total, math.ceil(total * recipe.warmup), recipe.schedule
-    )
+    warmup = math.ceil(total * recipe.warmup)
+    return WarmupDecay(recipe.learning_rate, total, warmup, recipe.schedule)
+
+
+def _compiled(task, encoder, loss, recipe: Recipe, rate: WarmupDecay) -> keras.Model:
     model = task.model(encoder)
     model.compile(
         optimizer=adamw(
@@ -192,7 +200,8 @@ def _compiled(task, encoder, loss, recipe: Recipe, steps_per_epoch: int) -> kera
 class _Watch:
     """The callbacks of a run: its lines, its saved epoch and state, what stops it."""
 
-    def __init__(self, work: Path, save, monitor: str | None, patience: int, saving, start):
+    def __init__(self, work: Path, save, monitor: str | None, patience: int, saving, start, shown):
+        self.shown = shown
         self.history = callbacks.History(work / "history.csv")
         self.best = callbacks.SaveBest(save, monitor, patience)
         self.logs = keras.callbacks.TensorBoard(work / "logs", write_graph=False)
@@ -210,6 +219,7 @@ class _Watch:
                 passes(
                     [
                         callbacks.StopOnNaN(),
+                        self.shown,
                         self.history,
                         self.best,
                         self.logs,
@@ -249,6 +259,8 @@ def _finish(work: Path, output: Path, watch: _Watch, test, stopped) -> Run:
         stopped = error
     if stopped is not None:
         metrics["stopped"] = str(stopped) or "interrupted"
+    if watch.history.lines:
+        draw_curves(watch.history.lines, work / "curves.png")
     run_folder.finish(work, output, metrics, isinstance(stopped, KeyboardInterrupt))
     if isinstance(stopped, KeyboardInterrupt):
         raise stopped

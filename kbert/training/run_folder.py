@@ -20,22 +20,28 @@ from kbert.training import state
 SETTINGS, METRICS = "settings.json", "metrics.json"
 
 
-def settings_of(source, recipe, task, train: Sequence[Mapping[str, Any]], tokenizer) -> dict:
+Records = Sequence[Mapping[str, Any]]
+
+
+def settings_of(source, recipe, task, train: Records, validation, tokenizer) -> dict:
     """What makes a run this run and no other, for settings.json."""
     told = {
         "checkpoint": str(source),
         **asdict(recipe),
         "task": {"name": task.name, **vars(task)},
-        "data": {
-            "records": len(train),
-            "sha256": _digest(json.dumps(x, default=str) for x in train),
-        },
+        "data": _data(train),
+        "validation": validation and _data(validation),
         "vocabulary": {
             "pieces": tokenizer.vocab_size,
             "sha256": _digest([tokenizer.rust.to_str()]),
         },
     }
     return json.loads(json.dumps(told, default=str))  # as a file gives them back
+
+
+def _data(records: Records) -> dict:
+    digest = _digest(json.dumps(record, default=str) for record in records)
+    return {"records": len(records), "sha256": digest}
 
 
 def _digest(texts) -> str:

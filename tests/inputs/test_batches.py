@@ -350,6 +350,18 @@ def test_a_remainder_that_is_filled_repeats_rows_with_weight_zero(rows, sizes):
     assert len(shapes_met) == len({length for _, length in shapes_met})
 
 
+def test_tokens_are_counted_without_padding_and_without_what_fills_up(lengths, rows):
+    counted = []
+    dataset = batched_dataset(
+        PACKER, rows, np.arange(len(rows)), batch_size=7, remainder="fill", count=counted.append
+    )
+    masks = [
+        element[0]["padding_mask"][element[2] > 0].sum() for element in dataset.as_numpy_iterator()
+    ]
+    assert counted == masks
+    assert sum(counted) == sum(lengths)
+
+
 def test_filling_more_than_the_rows_there_are_goes_round_again():
     rows = [PACKER.pack([5]), PACKER.pack([7]), PACKER.pack([11])]
     dataset = batched_dataset(

@@ -21,6 +21,7 @@ RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.01, dtype="float32")
 FILES = {
     "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
     "special_tokens_map.json", "metrics.json", "history.csv", "settings.json", "logs",
+    "curves.png",
 }  # fmt: skip
 
 
@@ -194,7 +195,7 @@ def test_ctrl_c_keeps_the_last_epoch_or_part_of_the_first(
         run(test=records[2], validation=records[1])
     assert signal.getsignal(signal.SIGINT) is before
     assert names_in(tmp_path) == {"run"}
-    assert names_in(tmp_path / "run") >= FILES - {"history.csv", "logs"}
+    assert names_in(tmp_path / "run") >= FILES - {"history.csv", "curves.png", "logs"}
     metrics = json_of(tmp_path / "run" / "metrics.json")
     assert metrics == {"epoch": epoch, "stopped": "interrupted"}
     weights_of(tmp_path / "run")
@@ -206,7 +207,7 @@ def test_ctrl_c_while_the_test_is_measured_keeps_the_run(tmp_path, monkeypatch):
     def interrupt(folder, records):
         raise KeyboardInterrupt
 
-    watch = SimpleNamespace(best=SimpleNamespace(best_epoch=2))
+    watch = SimpleNamespace(best=SimpleNamespace(best_epoch=2), history=SimpleNamespace(lines=[]))
     (tmp_path / "run.partial").mkdir()
     monkeypatch.setattr(finetune, "evaluate", interrupt)
     with pytest.raises(KeyboardInterrupt):

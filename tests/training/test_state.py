@@ -41,10 +41,12 @@ def run(records, one_block_dir, tmp_path):
     """Fine-tunes into a folder, with dropout; one length, so that there is one graph to trace."""
     task = kbert.TextClassification.from_records(records[0], max_length=7)
 
-    def run(name="run", recipe=RECIPE, saving=EVERY_STEP, number=61, **settings):
+    def run(
+        name="run", recipe=RECIPE, saving=EVERY_STEP, number=61, num_validated=23, **settings
+    ):  # fmt: skip
         return kbert.finetune(
             task, records[0][:number], None, one_block_dir, tmp_path / name, recipe,
-            validation=records[1], saving=saving, verbose=0, **settings,
+            validation=records[1][:num_validated], saving=saving, verbose=0, **settings,
         )  # fmt: skip
 
     return run
@@ -136,6 +138,8 @@ def test_sigterm_saves_the_state_and_ends(run, tmp_path, monkeypatch):
         run(recipe=recipe, resume=True)
     with pytest.raises(kbert.InputError, match="data was records 61, .* is records 60, "):
         run(number=60, resume=True)
+    with pytest.raises(kbert.InputError, match="other settings.*: validation was records 23"):
+        run(num_validated=22, resume=True)
 
 
 def test_a_full_disk_ends_the_run_and_keeps_the_last_state(run, tmp_path, monkeypatch):
