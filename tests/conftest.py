@@ -9,11 +9,11 @@ import pytest
 # machine that is busy forty times the time of the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The text side knows no backend, nor do files of examples and weights: once is enough.
+# The text side knows no backend, nor do files of examples and weights, nor what serves a graph.
 is_first = os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow"
 ONCE = ["text", "test_docs.py", "weights/test_tf_checkpoint.py", "weights/test_torch_pickle.py"]
 ONCE += [f"inputs/test_{name}.py" for name in ("candidates", "conll", "squad", "tags", "words")]
-ONCE += ["tasks/test_answers.py"]
+ONCE += ["tasks/test_answers.py", "serving"]
 collect_ignore = [] if is_first else ONCE
 
 
