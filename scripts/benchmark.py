@@ -36,6 +36,7 @@ from benchmarks import (
     learning_speed,
     local_attention,
     material,
+    real_lengths,
     text_speed,
 )
 from benchmarks.systems import Settings, System, progress, use
@@ -54,6 +55,7 @@ FIGURES = {
     "text": text_speed,
     "learning": learning_speed,
     "local": local_attention,
+    "lengths": real_lengths,
     "setup": material,  # not printed: what the figures need when no --run is given
 }
 PACKAGES = ("keras", "tensorflow", "tensorflow-text", "jax", "torch", "transformers")
