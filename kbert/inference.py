@@ -119,30 +119,33 @@ def _tensorflow_function(model):
     return function
 
 
-def freeze(model: keras.Model):
+def freeze(model: keras.Model, function=None):
     """A model as one TensorFlow function with its weights as constants, batch and length open.
 
     oneDNN brings a matrix into its own layout before it multiplies; of a constant it keeps the
     result, of a variable it cannot. That is half the time of a forward pass on a CPU.
 
     Args:
-        model: functional, its inputs a dict of (B, T) tensors, or (B, M); one output.
+        model: functional, its inputs a dict of (B, T) tensors, or (B, M).
+        function: what is computed, features → tensors in any nest; default the model's outputs.
+            A weight that it uses more than once stands in the graph once.
 
     Returns:
-        A `tf.function` that takes the inputs by name and gives the output.
+        A `tf.function` that takes the inputs by name and gives the outputs.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
 
+    function = function or (lambda features: model(features, training=False))
     specs = {
         key: tf.TensorSpec([None, None], tensor.dtype, name=key)
         for key, tensor in sorted(model.input.items())
     }
 
     def call(**features):
-        return model(features, training=False)
+        return function(features)
 
     whole = tf.function(call, autograph=False).get_concrete_function(**specs)
     constant = convert_variables_to_constants_v2(whole)
@@ -152,8 +155,8 @@ def freeze(model: keras.Model):
 
     @tf.function(autograph=False, input_signature=None)
     def frozen(**features):
-        (logits,) = constant(*(features[keys[name]] for name in order))
-        return logits
+        outputs = constant(*(features[keys[name]] for name in order))
+        return tf.nest.pack_sequence_as(whole.structured_outputs, outputs)
 
     frozen.get_concrete_function(**specs)
     return frozen

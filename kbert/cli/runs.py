@@ -84,22 +84,38 @@ def predict(run, texts, file, batch_size, dtype, **other):
 @click.argument("run")
 @click.argument("folder")
 @click.option(
-    "--dtype", default="float32", type=click.Choice(["float32", "bfloat16"]),
+    "--dtype",
+    default="float32",
+    type=click.Choice(["float32", "bfloat16"]),
     help="Of the served weights.",
-)  # fmt: skip
-def export(run, folder, dtype):
-    """Write the next version of a SavedModel: raw text in, labels out.
+)
+@click.option(
+    "--signatures",
+    metavar="A,B",
+    help="Beside serving_default: tokens, embedding, attention, …  [default: all but attention]",
+)
+@click.option(
+    "--max-length", type=click.IntRange(1), help="Tokens of a row.  [default: as in training]"
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Remove all but the N newest versions, once the new one stands.  [default: all stay]",
+)
+@click.option(
+    "--version", type=click.IntRange(1), metavar="N", help="[default: one above the highest]"
+)
+def export(run, folder, signatures, **settings):
+    """Write the next version of a SavedModel: raw text in, answers out.
 
     FOLDER is saved_models/NAME; the version is one above the highest there. Serve it with
     TensorFlow Serving: --model_name=NAME --model_base_path=FOLDER.
     """
-    from kbert import checkpoint
-    from kbert.export.saved_model import export as write
-    from kbert.loading import task_model
+    from kbert.export.saved_model import export_run
 
-    loaded = checkpoint.load(run_folder(run), dtype=dtype)
-    task, model = task_model(loaded, run)
-    click.echo(write(model, task, loaded.tokenizer, folder))
+    names = signatures and [name.strip() for name in signatures.split(",")]
+    click.echo(export_run(run_folder(run), folder, signatures=names, **settings))
 
 
 def _predictor(run, dtype, batch_size):

@@ -9,11 +9,11 @@ from types import ModuleType
 
 
 class _Export(ModuleType):
-    def __call__(self, model, task, tokenizer, folder):
+    def __call__(self, *arguments, **settings):
         """See `kbert.export.saved_model.export`."""
         from kbert.export.saved_model import export
 
-        return export(model, task, tokenizer, folder)
+        return export(*arguments, **settings)
 
 
 sys.modules[__name__].__class__ = _Export

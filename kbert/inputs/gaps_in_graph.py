@@ -8,20 +8,26 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from kbert.inputs.gaps import IDEOGRAPH, PLACES, stride_of
-from kbert.inputs.packer import Packer
+from kbert.inputs.packer import PAD_STEP, Packer
+from kbert.inputs.pieces_in_graph import MOST_TOKENS, in_pieces
 from kbert.inputs.windows_in_graph import packed_windows_in_graph
 from kbert.text.in_graph.engine import as_utf_8
 
 __all__ = [
     "as_utf_8",
-    "best_tokens",
+    "best_in_pieces",
+    "check_size",
     "filled",
+    "of_places",
     "packed_gaps",
     "padded",
     "places_of",
     "surfaces",
     "with_places",
 ]
+
+# Numbers that are in memory at once: logits of a piece, bytes of the filled texts.
+MOST_LOGITS, MOST_FILLED = 32_000_000, 256_000_000
 
 # What str.isspace says yes to.
 BLANKS = (
@@ -40,7 +46,9 @@ def packed_gaps(packer: Packer, ids: tf.RaggedTensor, mask_id: int):
         (features, places, tokens): what the model takes; ragged (W, None), the gaps' columns; and
         ragged (N, None), their numbers among the tokens of their text.
     """
-    found, features = packed_windows_in_graph(packer, ids, stride_of(packer))
+    found, features = packed_windows_in_graph(
+        packer, ids, stride_of(packer), pad_to_multiple=PAD_STEP
+    )
     own = tf.ragged.range(found.own_start, found.own_end)  # (W, None)
     first = tf.gather(tf.cast(ids.row_starts(), tf.int32), found.text)
     own_ids = tf.gather(ids.values, (own + first[:, tf.newaxis]).values)
@@ -70,12 +78,43 @@ def padded(values: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
     return tf.RaggedTensor.from_row_lengths(values, counts, validate=False).to_tensor(nothing)
 
 
-def best_tokens(logits: tf.Tensor, places: tf.RaggedTensor, most: int):
-    """The K likeliest tokens of each gap: ids int32 (G, K) and probabilities float32 (G, K)."""
-    is_asked = tf.sequence_mask(places.row_lengths(), tf.shape(logits)[1])
-    logits = tf.cast(tf.boolean_mask(logits, is_asked), tf.float32)  # (G, V)
-    highest, best = tf.math.top_k(logits, most)
-    return best, tf.exp(highest - tf.reduce_logsumexp(logits, -1, keepdims=True))
+def best_in_pieces(logits, most: int, vocab_size: int):
+    """Features → the K likeliest tokens of their M places, in bounded memory.
+
+    Args:
+        logits: features → float (W, M, V).
+        most: K.
+        vocab_size: V.
+
+    Returns:
+        A function of features: ids int32 (W, M, K) and probabilities float32 (W, M, K).
+    """
+
+    def best(**features):
+        found = tf.cast(logits(**features), tf.float32)
+        highest, tokens = tf.math.top_k(found, most)
+        return tokens, tf.exp(highest - tf.reduce_logsumexp(found, -1, keepdims=True))
+
+    def rows(features):
+        places = tf.shape(features[PLACES])[1]
+        by_tokens = MOST_TOKENS // tf.maximum(tf.shape(features["token_ids"])[1], 1)
+        return tf.minimum(by_tokens, MOST_LOGITS // (places * vocab_size))
+
+    return in_pieces(best, (tf.int32, tf.float32), rows)
+
+
+def of_places(values, places: tf.RaggedTensor) -> list:
+    """Of tensors (W, M, K), what stands for places: (G, K) each."""
+    is_asked = tf.sequence_mask(places.row_lengths(), tf.shape(values[0])[1])
+    return [tf.boolean_mask(x, is_asked) for x in values]
+
+
+def check_size(texts: tf.Tensor, counts: tf.Tensor, most: int) -> None:
+    """Fails where the filled texts, K for each gap, would be larger than memory bears."""
+    lengths = tf.cast(tf.strings.length(texts), tf.int64)
+    size = tf.reduce_sum(lengths * tf.cast(counts, tf.int64)) * most
+    message = f"the filled texts would have more than {MOST_FILLED:,} bytes: send fewer gaps, came"
+    tf.debugging.Assert(size <= MOST_FILLED, [message, counts])
 
 
 def filled(texts, starts, ends, begins_word, words) -> tf.Tensor:

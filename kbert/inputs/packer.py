@@ -25,6 +25,10 @@ from kbert.text.form import Form
 if TYPE_CHECKING:
     import tensorflow as tf
 
+# What a served batch's length is rounded up to, in tokens: oneDNN prepares each product of matrices
+# anew for a length that it has not seen.
+PAD_STEP = 8
+
 Row = tuple[list[int], list[int]]
 """One packed example: its token ids and its segment ids, equally long."""
 

@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from kbert.inputs.packer import PAD_STEP
+from kbert.tasks import parts
+
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -111,17 +114,19 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if len(values) else 0.0
 
 
-def answer_signatures(task, packer, logits, encode) -> dict:
-    """The served function of a task that finds answers, as TensorFlow operations.
+def answer_signatures(task, packer, logits, encode, tokenizer) -> dict:
+    """The served functions of a task that finds answers, as TensorFlow operations.
 
-    `serving_default` takes `question` and `context`, string (N,), and gives `answer` string,
-    `start` and `end` int32, `score` float32, (N,) each; where there may be no answer, `null_odds`.
+    `serving_default` takes `question` and `context`, string (N,), and gives what
+    `candidates_in_graph.best_answers` does. `tokens` takes `token_ids`, int32 (B, T), and
+    `segment_ids` where the model has them, and gives `start_logits` and `end_logits`, (B, T).
 
     Args:
         task: has the limits and the threshold.
         packer: of question and context.
         logits: features → logits (B, 2, T).
         encode: the tokenizer in the graph; its `with_offsets` is used.
+        tokenizer: text → token ids.
 
     Raises:
         InputError: in the graph, the tokenizer does not tell characters.
@@ -135,16 +140,25 @@ def answer_signatures(task, packer, logits, encode) -> dict:
     encode.with_offsets(tf.constant([""]))  # refuses, where it does, before anything is traced
     specs = [tf.TensorSpec([None], tf.string, name=name) for name in ("question", "context")]
 
-    @tf.function(input_signature=specs)
+    @tf.function(autograph=False, input_signature=specs)
     def serving_default(question, context):
         context = as_utf_8(context)
         ids, starts, ends = encode.with_offsets(context)
         asked = encode(question)[:, : task.max_question_length]
         windows, features = windows_in_graph.packed_windows_in_graph(
-            packer, ids, task.stride, asked
+            packer, ids, task.stride, asked, PAD_STEP
         )
         limits = task.max_answer_length, task.max_answer_characters
-        offsets = starts, ends
-        return best_answers(logits(**features), windows, context, offsets, limits, task.threshold)
+        wanted = task.num_answers, task.threshold
+        return best_answers(logits(**features), windows, context, (starts, ends), limits, wanted)
 
-    return {"serving_default": serving_default}
+    names = ["token_ids", "segment_ids"][: 1 + tokenizer.with_segments]
+    ids_specs = [tf.TensorSpec([None, None], tf.int32, name=name) for name in names]
+
+    @tf.function(autograph=False, input_signature=ids_specs)
+    def tokens(token_ids, *segment_ids):
+        found = logits(**parts.features_in_graph(token_ids, tokenizer, *segment_ids))
+        starts, ends = tf.unstack(tf.cast(found, tf.float32), axis=1)
+        return {"start_logits": starts, "end_logits": ends}
+
+    return {"serving_default": serving_default, "tokens": tokens}

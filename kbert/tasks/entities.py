@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kbert.inputs.packer import Packer
+from kbert.inputs.packer import PAD_STEP, Packer
 from kbert.inputs.tags import entities, split_tag
 from kbert.tasks import parts
 
@@ -153,12 +153,12 @@ def entity_signatures(
     find_words = words_in_graph.word_finder(tokenizer)
     room = packer.room() if stride is None else None
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     def serving_default(text):
         text = as_utf_8(text)
         ids, starts, ends = encode.with_offsets(text)
         windows, features = windows_in_graph.packed_windows_in_graph(
-            packer, ids[:, :room], stride or 0
+            packer, ids[:, :room], stride or 0, pad_to_multiple=PAD_STEP
         )
         outputs = windows_in_graph.own_outputs(logits(**features), windows)
         words = find_words(text, ids, starts, ends)
@@ -166,7 +166,9 @@ def entity_signatures(
         found = words_in_graph.entities_in_graph(labels, words, chosen, scores)
         return words_in_graph.rectangular(found, text)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")])
+    @tf.function(
+        autograph=False, input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")]
+    )
     def tokens(token_ids):
         features = parts.features_in_graph(token_ids, tokenizer)
         probabilities = tf.nn.softmax(tf.cast(logits(**features), tf.float32))

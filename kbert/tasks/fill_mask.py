@@ -245,30 +245,38 @@ class FillMask:
         begins, words = graph.surfaces([read(i) for i in range(tokenizer.vocab_size)])
         top = min(self.top, tokenizer.vocab_size)
 
+        def best_tokens(features, places):
+            best = graph.best_in_pieces(logits, top, tokenizer.vocab_size)(**features)
+            return graph.of_places(best, places)
+
         def answered(counts, best, score, **others):
             answers = {"token": tf.gather(words, best), "score": score, **others}
             return {key: graph.padded(value, counts) for key, value in answers.items()}
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        @tf.function(
+            autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="text")]
+        )
         def serving_default(text):
             text = graph.as_utf_8(text)
             ids, _, ends = encode.with_offsets(text)
             features, places, gap = graph.packed_gaps(packer, ids, mask_id)
-            best, score = graph.best_tokens(logits(**features), places, top)
+            best, score = best_tokens(features, places)
             counts, end = gap.row_lengths(), tf.gather(ends, gap, batch_dims=1).values
+            graph.check_size(text, counts, top)
             filled = graph.filled(
                 tf.repeat(text, counts), end - width, end, tf.gather(begins, best),
                 tf.gather(words, best),
             )  # fmt: skip
             return answered(counts, best, score, filled=filled, start=end - width, end=end)
 
-        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")])
+        @tf.function(
+            autograph=False,
+            input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")],
+        )
         def tokens(token_ids):
             features = parts.features_in_graph(token_ids, tokenizer)
             column = graph.places_of(token_ids == mask_id)
-            best, score = graph.best_tokens(
-                logits(**graph.with_places(features, column)), column, top
-            )
+            best, score = best_tokens(graph.with_places(features, column), column)
             return answered(column.row_lengths(), best, score, column=column.values)
 
         return {"serving_default": serving_default, "tokens": tokens}

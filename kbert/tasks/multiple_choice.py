@@ -11,7 +11,7 @@ from kbert.errors import InputError
 from kbert.heads.multiple_choice import multiple_choice
 from kbert.heads.pooling import POOLINGS
 from kbert.inputs.batches import batched_dataset
-from kbert.inputs.packer import Packer, Row, warn_of_cut
+from kbert.inputs.packer import PAD_STEP, Packer, Row, warn_of_cut
 from kbert.inputs.records import read_records
 from kbert.inputs.tables import DELIMITERS
 from kbert.tasks import parts
@@ -275,15 +275,24 @@ class MultipleChoice:
     # Serving
 
     def signatures(self, logits, encode, tokenizer) -> dict:
-        """`serving_default`: `text` (B,), with a question `question` (B,), `choices` (B, C)."""
+        """`serving_default`: `text` (B,), with a question `question` (B,), `choices` (B, C).
+
+        `tokens`: `token_ids` int32 (B, C, T), padded, and `segment_ids` where the model has them.
+        """
         import tensorflow as tf
 
         packer, number = self.packer(tokenizer), self.num_choices
+
+        def chosen(features):
+            probabilities = tf.nn.softmax(tf.cast(logits(**features), tf.float32))
+            best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+            return {"choice": best, "probabilities": probabilities}
+
         specs = [tf.TensorSpec([None], tf.string, name="text")]
         specs += [tf.TensorSpec([None], tf.string, name="question")] * bool(self.question)
         specs += [tf.TensorSpec([None, number], tf.string, name="choices")]
 
-        @tf.function(input_signature=specs)
+        @tf.function(autograph=False, input_signature=specs)
         def serving_default(text, *others):
             *question, choices = others
             asked = choices
@@ -292,10 +301,17 @@ class MultipleChoice:
                 asked = tf.strings.join([before, choices], " ")
             rows = tf.repeat(tf.range(tf.shape(choices)[0]), number)
             shared = tf.gather(encode(text), rows)
-            features = packer.pack_in_graph(shared, encode(tf.reshape(asked, [-1])))
-            probabilities = tf.nn.softmax(tf.cast(logits(**features), tf.float32))
-            best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
-            answer = tf.gather(choices, best, batch_dims=1)
-            return {"choice": best, "answer": answer, "probabilities": probabilities}
+            asked = encode(tf.reshape(asked, [-1]))
+            answers = chosen(packer.pack_in_graph(shared, asked, pad_to_multiple=PAD_STEP))
+            return {"answer": tf.gather(choices, answers["choice"], batch_dims=1), **answers}
 
-        return {"serving_default": serving_default}
+        names = ["token_ids", "segment_ids"][: 1 + tokenizer.with_segments]
+        specs = [tf.TensorSpec([None, number, None], tf.int32, name=name) for name in names]
+
+        @tf.function(autograph=False, input_signature=specs)
+        def tokens(*ids):
+            rows = (tf.reshape(x, [-1, tf.shape(x)[2]]) for x in ids)
+            token_ids, *segment_ids = rows
+            return chosen(parts.features_in_graph(token_ids, tokenizer, *segment_ids))
+
+        return {"serving_default": serving_default, "tokens": tokens}

@@ -301,7 +301,7 @@ def text_signatures(serve, encode, logits, tokenizer, num_texts: int = 1) -> dic
     names = ("text", "text_pair")[:num_texts]
     specs = [tf.TensorSpec([None], tf.string, name=name) for name in names]
 
-    @tf.function(input_signature=specs)
+    @tf.function(autograph=False, input_signature=specs)
     def serving_default(*texts):
         return serve(from_ids(*(encode(text) for text in texts)))
 
@@ -310,7 +310,7 @@ def text_signatures(serve, encode, logits, tokenizer, num_texts: int = 1) -> dic
     names = ["token_ids", "segment_ids"][: 1 + asks_segments]
     ids_specs = [tf.TensorSpec([None, None], tf.int32, name=name) for name in names]
 
-    @tf.function(input_signature=ids_specs)
+    @tf.function(autograph=False, input_signature=ids_specs)
     def tokens(token_ids, *segment_ids):
         return serve(from_features(**features_in_graph(token_ids, tokenizer, *segment_ids)))
 

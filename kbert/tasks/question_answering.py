@@ -277,8 +277,8 @@ class QuestionAnswering:
     # Serving
 
     def signatures(self, logits, encode, tokenizer) -> dict:
-        """The served function; see `tasks.answers.answer_signatures`."""
-        return answer_signatures(self, self.packer(tokenizer), logits, encode)
+        """The served functions; see `tasks.answers.answer_signatures`."""
+        return answer_signatures(self, self.packer(tokenizer), logits, encode, tokenizer)
 
 
 def _tokens_of_answer(record, encoding) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from kbert.errors import InputError
 from kbert.heads.replaced_token import TokenCrossentropy, is_right, replaced_token
 from kbert.inputs.batches import IGNORED, batched_dataset
 from kbert.inputs.masking import Replacing, special_tokens
-from kbert.inputs.packer import Packer, Row
+from kbert.inputs.packer import PAD_STEP, Packer, Row
 from kbert.inputs.records import read_plain, read_records
 from kbert.inputs.tables import DELIMITERS
 from kbert.inputs.windows import Window, own_columns, packed_windows
@@ -270,12 +270,14 @@ class ReplacedToken:
 
         packer, is_special = self.packer(tokenizer), tf.constant(special_tokens(tokenizer))
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        @tf.function(
+            autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="text")]
+        )
         def serving_default(text):
             text = as_utf_8(text)
             ids, starts, ends = encode.with_offsets(text)
             found, features = windows_in_graph.packed_windows_in_graph(
-                packer, ids, packer.room() // 2
+                packer, ids, packer.room() // 2, pad_to_multiple=PAD_STEP
             )
             scores = windows_in_graph.own_outputs(tf.sigmoid(logits(**features)), found)
             suspected = (scores.values > self.threshold) & ~tf.gather(is_special, ids.values)
@@ -293,7 +295,10 @@ class ReplacedToken:
                 "score": score.to_tensor(0.0),
             }
 
-        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")])
+        @tf.function(
+            autograph=False,
+            input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")],
+        )
         def tokens(token_ids):
             scores = tf.sigmoid(logits(**parts.features_in_graph(token_ids, tokenizer)))
             return {"score": tf.where(tf.gather(is_special, token_ids), 0.0, scores)}

@@ -10,7 +10,7 @@ import numpy as np
 from kbert.errors import InputError
 from kbert.heads.sentence_embedding import sentence_embedding
 from kbert.inputs.batches import batched_dataset
-from kbert.inputs.packer import Packer, warn_of_cut
+from kbert.inputs.packer import PAD_STEP, Packer, warn_of_cut
 from kbert.inputs.records import read_records
 from kbert.inputs.tables import DELIMITERS
 from kbert.tasks import modules, pairs, parts
@@ -232,11 +232,11 @@ class SentenceEmbedding:
         packer = self.packer(tokenizer)
 
         def of_texts(ids):
-            return tf.cast(vectors(**packer.pack_in_graph(ids)), tf.float32)
+            return vectors(**packer.pack_in_graph(ids, pad_to_multiple=PAD_STEP))
 
         spec = [tf.TensorSpec([None], tf.string, name=name) for name in ("text", "text_pair")]
 
-        @tf.function(input_signature=spec)
+        @tf.function(autograph=False, input_signature=spec)
         def similarity(text, text_pair):
             first, second = (
                 tf.math.l2_normalize(of_texts(encode(texts)), -1) for texts in (text, text_pair)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kbert.errors import InputError
-from kbert.inputs.packer import Packer, Row
+from kbert.inputs.packer import PAD_STEP, Packer, Row
 from kbert.inputs.windows import check_window, mean_of_windows, packed_windows
 from kbert.tasks import parts
 from kbert.tasks.parts import Prepared
@@ -106,13 +106,13 @@ class Texts:
         most = self.most_of_first(packer) if self.stride is not None else 0
 
         def whole(*ids):
-            return logits(**packer.pack_in_graph(*ids))
+            return logits(**packer.pack_in_graph(*ids, pad_to_multiple=PAD_STEP))
 
         def in_windows(*ids):
             *first, texts = ids
             questions = first[0][:, :most] if first else None
             found, features = windows_in_graph.packed_windows_in_graph(
-                packer, texts, self.stride, questions
+                packer, texts, self.stride, questions, PAD_STEP
             )
             votes = form.votes_in_graph(logits(**features))
             return form.logits_in_graph(windows_in_graph.mean_of_windows(votes, found.text))

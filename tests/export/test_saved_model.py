@@ -13,7 +13,6 @@ import theirs
 from harness import BACKEND, randomize
 
 import kbert
-from kbert.export import saved_model
 from kbert.models.bert import BertConfig, bert
 
 TENSORFLOW_ONLY = pytest.mark.skipif(BACKEND != "tensorflow", reason="export runs on TensorFlow")
@@ -160,8 +159,9 @@ def test_the_first_version_is_one_and_others_can_read_it(exported):
 @TENSORFLOW_ONLY
 def test_the_next_export_is_the_next_version(exported, tmp_path):
     folder = tmp_path / "name"
-    for there in ("1", "9", "ten", ".exporting-x"):
+    for there in ("1", "9", ".exporting-x"):
         (folder / there).mkdir(parents=True)
+        (folder / there / "saved_model.pb").touch()
     version = kbert.export(exported.model, exported.task, exported.tokenizer, folder)
     assert version == folder / "10"
 
@@ -193,11 +193,12 @@ def exported_folder(exported, tmp_path):
 def test_a_failed_export_leaves_nothing(exported, tmp_path, monkeypatch):
     import tensorflow as tf
 
-    def fail(module, folder, signatures):
+    def fail(module, folder, **_):
         Path(folder, "saved_model.pb").write_text("half")
         raise OSError("no space left")
 
     (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").touch()
     monkeypatch.setattr(tf.saved_model, "save", fail)
     with pytest.raises(OSError, match="no space left"):
         kbert.export(exported.model, exported.task, exported.tokenizer, tmp_path)
@@ -205,16 +206,20 @@ def test_a_failed_export_leaves_nothing(exported, tmp_path, monkeypatch):
 
 
 @TENSORFLOW_ONLY
-def test_a_batch_pads_to_its_own_longest_text(exported, monkeypatch):
+def test_a_batch_pads_to_its_own_longest_text_and_up_to_eight(exported, monkeypatch):
     """The model here answers with the length that it was given."""
     import tensorflow as tf
 
-    inputs = exported.model.input
-    ones = keras.ops.cast(keras.ops.ones_like(inputs["token_ids"]), "float32")
-    padded_length = keras.Model(inputs, keras.ops.sum(ones, axis=-1, keepdims=True))
-    monkeypatch.setattr(type(exported.task), "serve", lambda self, logits: {"length": logits[:, 0]})
-    signatures = saved_model._served(padded_length, exported.task, exported.tokenizer)[1]
-    for texts, expected in ((["cat"], 3), (["cat", "my small cat", ""], 5), (["cat " * 99], 61)):
+    from kbert.text.in_graph import in_graph
+
+    def length(token_ids, **_):
+        return tf.repeat(tf.shape(token_ids)[1:], tf.shape(token_ids)[0])
+
+    monkeypatch.setattr(type(exported.task), "serve", lambda self, logits: {"length": logits})
+    encode = in_graph(exported.tokenizer)
+    signatures = exported.task.signatures(length, encode, exported.tokenizer)
+    longer = ["cat", "my small cat", "cat " * 7]
+    for texts, expected in ((["cat"], 8), (longer, 16), (["cat " * 99], 61)):
         answer = signatures["serving_default"](tf.constant(texts))
         assert answer["length"].numpy().tolist() == [expected] * len(texts)
 

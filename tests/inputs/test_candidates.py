@@ -100,6 +100,25 @@ def test_a_context_without_tokens_has_no_answer(may_be_none):
     assert found.null_odds == 1e9
 
 
+NUMBER = 7
+
+
+def assert_listed(got, answers):
+    """The best answers of the graph, in their order, are those of Python."""
+    count = int(got["count"])
+    assert count == len(answers)
+    assert [text.decode() for text in got["answers"]] == [a["text"] for a in answers] + [""] * (
+        NUMBER - count
+    )
+    for name, key, nothing in (
+        ("starts", "start", -1),
+        ("ends", "end", -1),
+        ("scores", "score", 0),
+    ):
+        expected = [a[key] for a in answers] + [nothing] * (NUMBER - count)
+        assert got[name].tolist() == pytest.approx(expected, abs=1e-5)
+
+
 @pytest.mark.parametrize("limits", LIMITS)
 @pytest.mark.parametrize("threshold", [None, -0.5, 99.0])
 def test_the_graph_gives_the_same_answers(limits, threshold):
@@ -123,14 +142,15 @@ def test_the_graph_gives_the_same_answers(limits, threshold):
     )
     got = best_answers(
         tf.constant(logits), Window(None, *numbers), tf.constant(contexts), (starts, ends),
-        limits, threshold,
+        limits, (NUMBER, threshold),
     )  # fmt: skip
     for number, context in enumerate(contexts):
         candidates = Candidates(context, offsets[number], *limits)
         for window, scores in zip(found, logits, strict=True):
             if window.text == number:
                 candidates.add(window, *scores)
-        result = candidates.found(1, threshold is not None)
+        result = candidates.found(NUMBER, threshold is not None)
+        assert_listed({name: x.numpy()[number] for name, x in got.items()}, result.answers)
         is_none = threshold is not None and result.null_odds > threshold
         expected = result.nothing if is_none else result.likeliest
         assert got["answer"].numpy()[number].decode() == expected["text"]

@@ -289,7 +289,16 @@ def test_the_served_graph_answers_as_python_does(model, predictor, long, tmp_pat
     found = served(question=tf.constant(questions), context=tf.constant(contexts))
     with pytest.warns(InputWarning, match="1 of 16"):
         expected = list(kbert.Predictor(model, task, predictor.tokenizer)(long))
-    assert set(found) == set(expected[0])
+    assert set(found) == {*expected[0], "starts", "ends", "scores", "count"}
+    listed = {key: found.pop(key).numpy() for key in ("answers", "starts", "ends", "scores")}
+    for number, count in enumerate(found.pop("count").numpy()):
+        due = expected[number]["answers"]
+        assert [text.decode() for text in listed["answers"][number][:count]] == [
+            answer["text"] for answer in due
+        ]
+        for name, key in (("starts", "start"), ("ends", "end"), ("scores", "score")):
+            numbers = [answer[key] for answer in due]
+            np.testing.assert_allclose(listed[name][number][:count], numbers, rtol=1e-5, atol=1e-5)
     for key, value in found.items():
         ours = [answer[key] for answer in expected]
         if value.dtype == tf.string:
