@@ -32,9 +32,12 @@ def in_pieces(function: Callable, dtypes, step=None, together: int = 1) -> Calla
         size = tf.maximum(size // together, 1) * together
         number = tf.maximum((rows + size - 1) // size, 1)  # without rows there is one, empty
 
+        shapes = []
+
         def piece(i, *arrays):
             part = {name: x[i * size : (i + 1) * size] for name, x in features.items()}
             found = tf.nest.flatten(function(**part))
+            shapes[:] = [[None, *x.shape[1:]] for x in found]
             return i + 1, *(
                 array.write(i, tf.cast(x, dtype))
                 for array, x, dtype in zip(arrays, found, flat, strict=True)
@@ -44,7 +47,10 @@ def in_pieces(function: Callable, dtypes, step=None, together: int = 1) -> Calla
         _, *arrays = tf.while_loop(
             lambda i, *_: i < number, piece, (0, *arrays), parallel_iterations=1
         )
-        return tf.nest.pack_sequence_as(dtypes, [array.concat() for array in arrays])
+        whole = [array.concat() for array in arrays]
+        for x, shape in zip(whole, shapes, strict=True):
+            x.set_shape(shape)
+        return tf.nest.pack_sequence_as(dtypes, whole)
 
     return call
 
