@@ -281,7 +281,7 @@ def test_the_served_graph_answers_as_python_does(model, predictor, long, tmp_pat
     import tensorflow as tf
     import tensorflow_text  # noqa: F401
 
-    task = replace(TASK, threshold=threshold, max_answer_characters=17)
+    task = replace(TASK, threshold=threshold, max_answer_characters=17, num_answers=3)
     version = kbert.export(model, task, predictor.tokenizer, tmp_path / "asked")
     served = tf.saved_model.load(str(version)).signatures["serving_default"]
     long = [*long, {"question": "[SEP] ö", "context": "São Paulo, 猫 x \ufffd"}]
