@@ -36,12 +36,12 @@ HOMES = {
     "save": "kbert.checkpoint",
 }
 
-__all__ = ["__version__", "export", *HOMES]
+__all__ = ["__version__", "export", "serving", *HOMES]
 
 
 def __getattr__(name):
-    if name == "export":
-        return import_module("kbert.export")  # a folder that can be called
+    if name in ("export", "serving"):  # a folder that can be called, and one with a client
+        return import_module(f"kbert.{name}")
     if name not in HOMES:
         raise AttributeError(f"module 'kbert' has no attribute {name!r}")
     return getattr(import_module(HOMES[name]), name)

@@ -1,6 +1,7 @@
 """Models that are served, and the embedded server over a real socket."""
 
 import json
+import socket
 import urllib.error
 import urllib.request
 
@@ -46,3 +47,11 @@ def ask(server):
             return error.code, error.headers["content-type"], error.read().decode()
 
     return ask
+
+
+@pytest.fixture
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
