@@ -10,7 +10,17 @@ import click
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
 from kbert import __version__  # noqa: E402
-from kbert.cli import convert, features, finetune, listing, runs, similar, tokenizer  # noqa: E402
+from kbert.cli import (  # noqa: E402
+    convert,
+    features,
+    finetune,
+    listing,
+    query,
+    runs,
+    serve,
+    similar,
+    tokenizer,
+)
 from kbert.errors import InputError, InputWarning, Terminated  # noqa: E402
 
 SETTINGS = {
@@ -32,6 +42,8 @@ def cli():
       kbert evaluate runs/mine --data test.csv
       kbert predict  runs/mine "a text"
       kbert export   runs/mine saved_models/mine
+      kbert serve    saved_models
+      kbert query    http://localhost:8501/v1/models/mine "a text"
 
     \b
     A vocabulary of your own, and what a tokenizer makes of a text:
@@ -48,7 +60,7 @@ def cli():
 
 COMMANDS = (
     finetune.finetune, listing.runs, runs.evaluate, runs.predict, runs.export, similar.similar,
-    tokenizer.tokenizer, convert.convert, features.features,
+    tokenizer.tokenizer, convert.convert, features.features, serve.serve, query.query,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -50,3 +50,17 @@ def words(key: str) -> str:
     """A figure's name as it is read: "macro_f1" is "macro F1"."""
     names = {"f1": "F1", "mae": "MAE"}
     return " ".join(names.get(word, word) for word in key.split("_"))
+
+
+@contextlib.contextmanager
+def needs_serving():
+    """What the extra `serving` brings is imported; without it, it is said how to get it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name.partition(".")[0] == "kbert":
+            raise
+        raise InputError(
+            f"{error.name} is not installed: this needs kbert's extra `serving`, "
+            "pip install -e '.[serving]'"
+        ) from error

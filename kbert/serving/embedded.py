@@ -152,9 +152,10 @@ def serving(
     try:
         repository.refresh()
         repository.watch(poll_seconds)
+        # Its logging is left as it is: uvicorn's own would close the handlers of everybody else.
         settings = uvicorn.Config(
-            application(Api(repository)), log_level="warning", access_log=False, lifespan="off",
-            ws="none", timeout_graceful_shutdown=30,
+            application(Api(repository)), log_config=None, log_level="warning", access_log=False,
+            lifespan="off", ws="none", timeout_graceful_shutdown=30,
         )  # fmt: skip
         server = uvicorn.Server(settings)
         server.sockets = [listening]
