@@ -77,7 +77,7 @@ RECIPE = [
     click.option(
         "--dtype",
         default="auto",
-        type=click.Choice(["auto", "float32", "mixed_bfloat16"]),
+        type=click.Choice(["auto", "float32", "mixed_bfloat16", "mixed_float16"]),
         help="auto: bfloat16 where the device is faster with it.",
     ),
     click.option(
@@ -201,6 +201,6 @@ def run(task_class, task_settings, files, checkpoint, output, recipe):
         task, sets["train"], sets["test"], checkpoint, output, Recipe(**recipe),
         validation=sets["validation"], saving=saving, **how,
     )  # fmt: skip
-    if sets["test"]:
+    if "test" in done.metrics:
         show_scores(done.metrics["test"], "test")
     click.echo(f"Run folder: {done.folder}")

@@ -32,6 +32,10 @@ SPEED = [
         help="Batches between two looks at the callbacks.",
     ),
     click.option(
+        "--rematerialise", is_flag=True,
+        help="Compute a block again for its gradient: less memory, more time.",
+    ),
+    click.option(
         "--jit", default="auto", type=click.Choice(["auto", "on", "off"]),
         help="Compile the step by XLA; auto: on JAX.",
     ),

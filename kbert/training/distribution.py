@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import keras
 
 from kbert.errors import InputError
+from kbert.training import processes
 
 # Name → the backend whose engine it is; None for any.
 STRATEGIES = {
@@ -44,7 +45,8 @@ def distribution(name: str, mesh: str | None = None):
             there is none (TensorFlow).
             "tpu", `tf.distribute.TPUStrategy`; the environment's TPU_NAME says where, else this
             machine's own (TensorFlow).
-            "data-parallel", `keras.distribution.DataParallel` over all devices (JAX).
+            "data-parallel", `keras.distribution.DataParallel` over all devices (JAX), also those
+            of several processes on one host or many; see `processes.py`.
             "model-parallel", `keras.distribution.ModelParallel`, variables cut as `LAYOUT` says
             (JAX).
         mesh: of "model-parallel", as "2x4": devices over which a batch is shared, times those over
@@ -60,6 +62,14 @@ def distribution(name: str, mesh: str | None = None):
     """
     _check(name, mesh)
     name = chosen(name)
+    if processes.are_several():
+        if name != "data-parallel":
+            raise InputError(
+                f"{processes.NUMBER} says that this process is one of several, which only "
+                f"data-parallel on the jax backend can be; this is {name!r} on "
+                f"{keras.backend.backend()}. Take that, or unset the variable."
+            )
+        processes.join()
     if name == "mirrored":
         return _mirrored()
     if name == "tpu":
@@ -68,7 +78,9 @@ def distribution(name: str, mesh: str | None = None):
         return contextlib.nullcontext(1)
     devices = keras.distribution.list_devices()
     if name == "data-parallel":
-        return _of_keras(keras.distribution.DataParallel(devices=devices), len(devices))
+        # Each process makes its own share of the data: `processes.share_of`.
+        parallel = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
+        return _of_keras(parallel, len(devices))
     return _model_parallel(devices, mesh)
 
 
@@ -77,6 +89,8 @@ def chosen(name: str) -> str:
     if name != "auto":
         return name
     backend = keras.backend.backend()
+    if backend == "jax":
+        processes.join()
     if backend == "tensorflow":
         import tensorflow as tf
 
@@ -102,7 +116,8 @@ def _check(name: str, mesh: str | None):
     if name == "multi-worker":
         raise InputError(
             "strategy 'multi-worker': Keras 3 cannot train under MultiWorkerMirroredStrategy (its "
-            "issue 20585). Take data-parallel with KERAS_BACKEND=jax, or mirrored on one machine."
+            "issue 20585). Take data-parallel with KERAS_BACKEND=jax, which runs on many hosts, or "
+            "mirrored on one."
         )
     if mesh and name != "model-parallel":
         raise InputError(f"mesh {mesh!r} is for the strategy model-parallel; this is {name!r}.")

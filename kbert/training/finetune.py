@@ -19,12 +19,12 @@ import keras
 from kbert import checkpoint, inference, loading
 from kbert.errors import InputError, Terminated
 from kbert.inputs.batches import with_integer_masks
-from kbert.training import callbacks, run_folder
+from kbert.training import callbacks, processes, run_folder
 from kbert.training.curves import draw_curves
 from kbert.training.depth import freeze, rates_by_depth
 from kbert.training.distribution import chosen, distribution
 from kbert.training.losses import loss_of
-from kbert.training.optimizer import adamw
+from kbert.training.optimizer import adamw, with_loss_scaling
 from kbert.training.progress import Progress, TokenCount
 from kbert.training.recipe import (
     Recipe,
@@ -33,6 +33,7 @@ from kbert.training.recipe import (
     make_deterministic,
     training_dtype,
 )
+from kbert.training.rematerialise import rematerialise
 from kbert.training.schedules import WarmupDecay
 from kbert.training.state import SaveState, Saving, State
 
@@ -88,8 +89,8 @@ def finetune(
     """
     recipe = recipe or Recipe()
     output = Path(output)
-    recipe = replace(recipe, strategy=chosen(recipe.strategy))
     run_folder.check(output, overwrite, resume)
+    recipe = replace(recipe, strategy=chosen(recipe.strategy))
     check_recipe(recipe, bool(validation))
     keras.utils.set_random_seed(recipe.seed)
     make_deterministic(recipe.deterministic)
@@ -98,6 +99,8 @@ def finetune(
         loaded = checkpoint.load(source, training_dtype(recipe.dtype), recipe.dropout)
         _check_length(task, loaded.config, source)
         freeze(loaded.encoder, recipe.freeze)
+        if recipe.rematerialise:
+            rematerialise(loaded.encoder)
         if test:
             task.check(test)  # unknown labels are found before anything is written
         tokens = TokenCount()
@@ -108,9 +111,10 @@ def finetune(
         rate = _rate(recipe, len(whole))
         model = _compiled(task, loaded.encoder, loss, recipe, rate)
         told = run_folder.settings_of(source, recipe, task, train, validation, loaded.tokenizer)
-        work, start = run_folder.begin(output, told, resume)
+        work, start = processes.begin(output, told, resume)
         settings = task.settings(loaded.settings)
         save = partial(checkpoint.save, work, model, settings, loaded.tokenizer)
+        save = processes.by_first(save)
         monitor = task.monitor if validation else None
         shown = Progress(recipe.epochs, len(whole), rate, tokens, verbose)
         watch = _Watch(work, save, monitor, recipe.patience, saving or Saving(), start, shown)
@@ -118,10 +122,12 @@ def finetune(
         if start:
             _build_state(model, whole)
         passes = partial(_passes, fit, dataset, whole, recipe.epochs, start, watch.best)
-        stopped = watch.run(passes)
+        with processes.all_alive():
+            stopped = watch.run(passes)
     if watch.best.best_epoch is None:
         _keep_unfinished(stopped, work, save)
-    return _finish(work, output, watch, test, stopped)
+    finish = partial(_finish, work, output, watch, test, stopped)
+    return processes.finish(work, finish, stopped) or Run(output, {}, watch.history.lines)
 
 
 def _build_state(model: keras.Model, dataset) -> None:
@@ -168,7 +174,7 @@ def _dataset(task, records, tokenizer, recipe: Recipe, training: bool = True, **
     )
     if recipe.strategy in ("mirrored", "tpu"):
         return with_integer_masks(dataset)
-    return dataset
+    return processes.share_of(dataset)
 
 
 def _rate(recipe: Recipe, steps_per_epoch: int) -> WarmupDecay:
@@ -179,14 +185,15 @@ def _rate(recipe: Recipe, steps_per_epoch: int) -> WarmupDecay:
 
 def _compiled(task, encoder, loss, recipe: Recipe, rate: WarmupDecay) -> keras.Model:
     model = task.model(encoder)
+    optimizer = adamw(
+        rate,
+        recipe.weight_decay,
+        recipe.clip_norm or None,
+        accumulate=recipe.accumulate,
+        rates=rates_by_depth(encoder, recipe.layer_decay),
+    )
     model.compile(
-        optimizer=adamw(
-            rate,
-            recipe.weight_decay,
-            recipe.clip_norm or None,
-            accumulate=recipe.accumulate,
-            rates=rates_by_depth(encoder, recipe.layer_decay),
-        ),  # fmt: skip
+        optimizer=with_loss_scaling(optimizer, recipe.dtype),
         loss=loss,
         weighted_metrics=task.metrics(),
         jit_compile=keras.backend.backend() == "jax"
@@ -205,7 +212,8 @@ class _Watch:
         self.history = callbacks.History(work / "history.csv")
         self.best = callbacks.SaveBest(save, monitor, patience)
         self.logs = keras.callbacks.TensorBoard(work / "logs", write_graph=False)
-        self.state = SaveState(work, saving, self.history, self.best, start)
+        kind = SaveState if processes.is_first() else processes.FollowState
+        self.state = kind(work, saving, self.history, self.best, start)
 
     def run(self, passes) -> BaseException | None:
         """Train; what stopped it, if not the last epoch's end.

@@ -32,6 +32,16 @@ def adamw(
     )  # fmt: skip
 
 
+def with_loss_scaling(optimizer, dtype: str):
+    """The optimizer as training in a dtype policy needs it (Micikevicius et al. 2018, 3.2).
+
+    Float16 has no numbers below 6e-8: under "mixed_float16" the loss is multiplied by 32,768, its
+    gradients divided. A step whose gradients overflow is left out, and the factor halved; after
+    2,000 good steps it is doubled. Other policies need nothing.
+    """
+    return keras.optimizers.LossScaleOptimizer(optimizer) if dtype == "mixed_float16" else optimizer
+
+
 @keras.saving.register_keras_serializable("kbert")
 class AdamW(keras.optimizers.AdamW):
     """`keras.optimizers.AdamW`, the same numbers, in one pass over memory where that is faster.

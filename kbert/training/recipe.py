@@ -24,9 +24,12 @@ class Recipe:
         clip_norm: largest norm of all gradients together; 0 for no clipping.
         dropout: probability of dropping a value in the encoder; None as its checkpoint says.
         seed: of the order of the data, of dropout and of new weights.
-        dtype: "float32", "mixed_bfloat16", or "auto": mixed bfloat16 where products of it are
+        dtype: "float32", "mixed_bfloat16", "mixed_float16" (with a scaled loss; see
+            `optimizer.with_loss_scaling`), or "auto": mixed bfloat16 where products of it are
             faster (a CPU with AMX, except on JAX; a GPU or TPU), float32 elsewhere.
         strategy, mesh: see `distribution.distribution`.
+        rematerialise: whether a block's activations are computed again for its gradient, not kept:
+            less memory, a third more time; see `rematerialise.py`.
         deterministic: whether the same run gives the same bits; slower on a GPU.
         freeze: what does not learn, as "embeddings,0-7"; see `depth.freeze`.
         layer_decay: share of the learning rate that a block has of the next one's, the head's the
@@ -55,6 +58,7 @@ class Recipe:
     dtype: str = "auto"
     strategy: str = "none"
     mesh: str | None = None
+    rematerialise: bool = False
     deterministic: bool = False
     freeze: str = ""
     layer_decay: float = 1.0
@@ -97,6 +101,12 @@ def make_deterministic(wanted: bool):
 def check_recipe(recipe: Recipe, has_validation: bool):
     if recipe.jit == "on" and recipe.strategy == "mirrored":
         raise InputError("MirroredStrategy fails with XLA: take jit off, or auto.")
+    if recipe.dtype == "mixed_float16" and recipe.strategy in ("mirrored", "tpu"):
+        raise InputError(
+            f"mixed_float16 with the strategy {recipe.strategy}: Keras looks for an overflow of "
+            "the scaled gradients on one device alone. Take mixed_bfloat16, or data-parallel "
+            "with KERAS_BACKEND=jax."
+        )
     if recipe.steps_per_execution > 1 and keras.backend.backend() == "torch":
         raise InputError(
             f"steps_per_execution {recipe.steps_per_execution}: Keras runs steps one by one on "
