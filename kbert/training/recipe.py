@@ -29,7 +29,7 @@ class Recipe:
             faster (a CPU with AMX, except on JAX; a GPU or TPU), float32 elsewhere.
         strategy, mesh: see `distribution.distribution`.
         rematerialise: whether a block's activations are computed again for its gradient, not kept:
-            less memory, a third more time; see `rematerialise.py`.
+            less memory, for a second forward pass; see `rematerialise.py`.
         deterministic: whether the same run gives the same bits; slower on a GPU.
         freeze: what does not learn, as "embeddings,0-7"; see `depth.freeze`.
         layer_decay: share of the learning rate that a block has of the next one's, the head's the
