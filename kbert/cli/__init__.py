@@ -12,6 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 from kbert import __version__  # noqa: E402
 from kbert.cli import (  # noqa: E402
     convert,
+    corpus,
     features,
     finetune,
     listing,
@@ -60,7 +61,8 @@ def cli():
 
 COMMANDS = (
     finetune.finetune, listing.runs, runs.evaluate, runs.predict, runs.export, similar.similar,
-    tokenizer.tokenizer, convert.convert, features.features, serve.serve, query.query,
+    tokenizer.tokenizer, corpus.corpus, convert.convert, features.features, serve.serve,
+    query.query,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -64,3 +64,15 @@ def needs_serving():
             f"{error.name} is not installed: this needs kbert's extra `serving`, "
             "pip install -e '.[serving]'"
         ) from error
+
+
+def tokenizer_of(name: str):
+    """The tokenizer of a folder of any format, or of a model of the hub, without its weights."""
+    from kbert import checkpoint, hub
+    from kbert.text.tokenizer import Tokenizer
+    from kbert.weights import formats
+
+    folder = hub.find_folder(name, files=hub.TOKENIZER_FILES)
+    if formats.format_of(folder) == formats.HUGGING_FACE:
+        return Tokenizer.from_folder(folder)
+    return checkpoint.read(folder).tokenizer

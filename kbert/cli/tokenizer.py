@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from kbert.cli.shared import tokenizer_of
 from kbert.errors import InputError
 
 
@@ -88,21 +89,9 @@ def show(folder, texts, max_length, compare):
     if compare:
         if len({folder, *compare}) <= len(compare):
             raise InputError(f"Expected different folders to compare, came {', '.join(compare)}.")
-        loaded = {name: _tokenizer_of(name) for name in (folder, *compare)}
+        loaded = {name: tokenizer_of(name) for name in (folder, *compare)}
         click.echo(show.comparison(loaded, texts))
         return
-    loaded = _tokenizer_of(folder)
+    loaded = tokenizer_of(folder)
     packer = max_length and Packer(loaded.form, loaded.pad_id, max_length)
     click.echo(show.table(loaded, texts, packer))
-
-
-def _tokenizer_of(name: str):
-    """The tokenizer of a folder of any format, or of a model of the hub, without its weights."""
-    from kbert import checkpoint, hub
-    from kbert.text.tokenizer import Tokenizer
-    from kbert.weights import formats
-
-    folder = hub.find_folder(name, files=hub.TOKENIZER_FILES)
-    if formats.format_of(folder) == formats.HUGGING_FACE:
-        return Tokenizer.from_folder(folder)
-    return checkpoint.read(folder).tokenizer
