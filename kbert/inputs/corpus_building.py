@@ -10,7 +10,8 @@ import os
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -162,26 +163,45 @@ def _add_shards(work, files, tokenizer, settings: CorpusSettings, seen, progress
         position = json.loads((whole[-1] / POSITION).read_text("utf-8"))
     seen.forget_from(len(whole))
     maker = _ShardMaker(work, tokenizer, settings, seen, len(whole), Counter(position["counts"]))
-    bar = tqdm(total=sum(x.stat().st_size for x in files), unit="B", unit_scale=True,
-               disable=not progress, desc="corpus")  # fmt: skip
+    done = np.cumsum([0, *(file.stat().st_size for file in files)])
+    bar = tqdm(total=done[-1], unit="B", unit_scale=True, disable=not progress, desc="corpus")
     with bar:
-        for number, file in enumerate(files):
-            if number >= position["file"]:
-                begun = position["documents"] if number == position["file"] else 0
-                undecodable = Counter()
-                found = documents(file, settings.part, settings.column, undecodable)
-                for _ in islice(found, begun):
-                    pass
-                undecodable.clear()  # what is counted already
-                while batch := list(islice(found, AT_ONCE)):
-                    begun += len(batch)
-                    maker.counts["undecodable"] += undecodable.total()
-                    undecodable.clear()
-                    maker.add(batch, {"file": number, "documents": begun})
-                    bar.set_postfix_str(f"{maker.counts['tokens']:,} tokens", refresh=False)
-            bar.update(file.stat().st_size)
+        # What Python does for a batch is done while Rust tokenizes the one before.
+        for texts, undecodable, end in _ahead(_batches(files, settings, position)):
+            maker.counts["undecodable"] += undecodable
+            maker.add(texts, end)
+            bar.set_postfix_str(f"{maker.counts['tokens']:,} tokens", refresh=False)
+            bar.update(done[end["file"]] - bar.n)
     maker.finish({"file": len(files), "documents": 0})
     return maker.counts
+
+
+def _batches(files: Sequence[Path], settings: CorpusSettings, start: dict) -> Iterator[tuple]:
+    """Documents behind a position: each with its sentences; undecodable places; where they end."""
+    begun = start["documents"]
+    for number in range(start["file"], len(files)):
+        undecodable = Counter()
+        found = documents(files[number], settings.part, settings.column, undecodable)
+        for _ in islice(found, begun):
+            pass
+        undecodable.clear()  # what is counted already
+        while texts := list(islice(found, AT_ONCE)):
+            begun += len(texts)
+            if settings.clean:
+                texts = [cleaned(text) for text in texts]
+            split = [(text, sentences(text)) for text in texts]
+            yield split, undecodable.total(), {"file": number, "documents": begun}
+            undecodable.clear()
+        begun = 0
+
+
+def _ahead(items: Iterator) -> Iterator:
+    """The same items, each made by a thread while the one before is used."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 class _ShardMaker:
@@ -199,11 +219,9 @@ class _ShardMaker:
         self.tokens, self.sentences, self.documents = [], [], []  # ids; lengths of both
         self.num_tokens = 0
 
-    def add(self, texts: list[str], position: dict) -> None:
-        """Add documents; a shard that has enough ends at `position`, behind them."""
-        if self.settings.clean:
-            texts = map(cleaned, texts)
-        split = [sentences(text) for text in texts if self.is_wanted(text)]
+    def add(self, texts: list[tuple[str, list[str]]], position: dict) -> None:
+        """Add documents with their sentences; a shard that has enough ends there, at `position`."""
+        split = [sentences for text, sentences in texts if self.is_wanted(text)]
         ids = self.tokenizer([sentence for document in split for sentence in document])
         lengths = np.array([len(row) for row in ids], np.int64)
         sizes = np.array([len(document) for document in split], np.int64)

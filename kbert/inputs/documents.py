@@ -19,7 +19,6 @@ PARTS = ("blank-line", "line", "file")
 TEXT_ENDINGS = (".txt",)
 RECORD_ENDINGS = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
 TAG = re.compile(r"<!--.*?-->|</?[A-Za-z][^<>]*>", re.DOTALL)
-SPACE = re.compile(r"\s+")
 
 
 def files_of(paths: Iterable[str | Path]) -> list[Path]:
@@ -86,7 +85,7 @@ def cleaned(text: str) -> str:
         text = TAG.sub(" ", text)
     if "&" in text:
         text = html.unescape(text)
-    text = SPACE.sub(" ", text).strip()
+    text = " ".join(text.split())
     if text.isprintable():
         return text
     return "".join(x for x in text if unicodedata.category(x) not in ("Cc", "Cs", "Cn"))
