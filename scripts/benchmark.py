@@ -24,6 +24,7 @@ from pathlib import Path
 
 from benchmarks import (
     architectures,
+    corpus_speed,
     figure_1_parity,
     figure_2_tokenizer,
     figure_3_saved_model,
@@ -56,6 +57,7 @@ FIGURES = {
     "learning": learning_speed,
     "local": local_attention,
     "lengths": real_lengths,
+    "corpus": corpus_speed,
     "setup": material,  # not printed: what the figures need when no --run is given
 }
 PACKAGES = ("keras", "tensorflow", "tensorflow-text", "jax", "torch", "transformers")

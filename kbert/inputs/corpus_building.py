@@ -4,16 +4,14 @@ It is made as `<output>.partial`, a shard at a time, each written beside and ren
 whole shards, behind which the same command goes on, to the same bytes.
 """
 
-import hashlib
 import json
 import os
 import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +19,13 @@ from tqdm import tqdm
 
 from kbert.errors import InputError
 from kbert.inputs.corpus import ARRAYS, CORPUS, fingerprint
-from kbert.inputs.documents import PARTS, cleaned, documents, files_of
-from kbert.inputs.sentence_pairs import sentences
+from kbert.inputs.document_tokens import DocumentTokens, tokenized_in_order
+from kbert.inputs.documents import PARTS, documents, files_of
 from kbert.text.tokenizer import Tokenizer
 
 BEGUN, SEEN, UNFINISHED, POSITION = "begun.json", "seen.sqlite", "unfinished", "position.json"
 AT_ONCE = 512  # documents that are tokenized together
+SMALL_BYTES = 4 << 20  # for less, other processes would take longer to start
 LENGTH = "length under "  # counted by powers of two
 
 
@@ -127,10 +126,9 @@ class _Seen:
         self.database.execute("DELETE FROM seen WHERE shard >= ?", (shard,))
         self.database.commit()
 
-    def is_new(self, text: str, shard: int) -> bool:
-        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        number = int.from_bytes(digest, "little", signed=True)
-        found = self.database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (number, shard))
+    def is_new(self, text_hash: int, shard: int) -> bool:
+        row = (text_hash, shard)
+        found = self.database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", row)
         return found.rowcount == 1
 
 
@@ -163,21 +161,22 @@ def _add_shards(work, files, tokenizer, settings: CorpusSettings, seen, progress
         position = json.loads((whole[-1] / POSITION).read_text("utf-8"))
     seen.forget_from(len(whole))
     maker = _ShardMaker(work, tokenizer, settings, seen, len(whole), Counter(position["counts"]))
-    done = np.cumsum([0, *(file.stat().st_size for file in files)])
-    bar = tqdm(total=done[-1], unit="B", unit_scale=True, disable=not progress, desc="corpus")
+    sizes = [file.stat().st_size for file in files]
+    processes = 1 if sum(sizes) < SMALL_BYTES else len(os.sched_getaffinity(0))
+    batches = _batches(files, settings, position)
+    bar = tqdm(total=sum(sizes), unit="B", unit_scale=True, disable=not progress, desc="corpus")
     with bar:
-        # What Python does for a batch is done while Rust tokenizes the one before.
-        for texts, undecodable, end in _ahead(_batches(files, settings, position)):
-            maker.counts["undecodable"] += undecodable
-            maker.add(texts, end)
+        for found, end in tokenized_in_order(batches, tokenizer, settings.clean, processes):
+            maker.counts["undecodable"] += end.pop("undecodable")
+            maker.add(found, end)
             bar.set_postfix_str(f"{maker.counts['tokens']:,} tokens", refresh=False)
-            bar.update(done[end["file"]] - bar.n)
+            bar.update(sum(sizes[: end["file"]]) - bar.n)
     maker.finish({"file": len(files), "documents": 0})
     return maker.counts
 
 
 def _batches(files: Sequence[Path], settings: CorpusSettings, start: dict) -> Iterator[tuple]:
-    """Documents behind a position: each with its sentences; undecodable places; where they end."""
+    """The documents behind a position, some at a time, each time with where they end."""
     begun = start["documents"]
     for number in range(start["file"], len(files)):
         undecodable = Counter()
@@ -187,73 +186,46 @@ def _batches(files: Sequence[Path], settings: CorpusSettings, start: dict) -> It
         undecodable.clear()  # what is counted already
         while texts := list(islice(found, AT_ONCE)):
             begun += len(texts)
-            if settings.clean:
-                texts = [cleaned(text) for text in texts]
-            split = [(text, sentences(text)) for text in texts]
-            yield split, undecodable.total(), {"file": number, "documents": begun}
+            end = {"file": number, "documents": begun, "undecodable": undecodable.total()}
             undecodable.clear()
+            yield texts, end
         begun = 0
 
 
-def _ahead(items: Iterator) -> Iterator:
-    """The same items, each made by a thread while the one before is used."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = thread.submit(next, items, None)
-            yield item
-
-
 class _ShardMaker:
-    """Tokenizes documents and writes a shard whenever there are enough tokens."""
+    """Takes the tokens of documents, and writes a shard whenever there are enough."""
 
     def __init__(self, work: Path, tokenizer, settings, seen: _Seen, number: int, counts: Counter):
-        self.work, self.tokenizer, self.settings, self.seen = work, tokenizer, settings, seen
+        self.work, self.settings, self.seen = work, settings, seen
         self.number, self.counts = number, counts
         unknown = tokenizer.special_tokens.get("unk_token")
         self.unknown = -1 if unknown is None else tokenizer.rust.token_to_id(unknown)
-        self.dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
         self.clear()
 
     def clear(self):
-        self.tokens, self.sentences, self.documents = [], [], []  # ids; lengths of both
+        self.found: list[DocumentTokens] = []
         self.num_tokens = 0
 
-    def add(self, texts: list[tuple[str, list[str]]], position: dict) -> None:
-        """Add documents with their sentences; a shard that has enough ends there, at `position`."""
-        split = [sentences for text, sentences in texts if self.is_wanted(text)]
-        ids = self.tokenizer([sentence for document in split for sentence in document])
-        lengths = np.array([len(row) for row in ids], np.int64)
-        sizes = np.array([len(document) for document in split], np.int64)
-        number = np.repeat(np.arange(len(split)), sizes)  # of the document, for each sentence
-        tokens = np.fromiter(chain.from_iterable(ids), self.dtype, lengths.sum())
-        held = np.bincount(number, lengths > 0, len(split)).astype(np.int64)  # sentences of each
-        self.tokens.append(tokens)
-        self.sentences.append(lengths[lengths > 0])
-        self.documents.append(held[held > 0])
-        self.num_tokens += len(tokens)
-        sizes = np.bincount(number, lengths, len(split))[held > 0].astype(np.int64)
-        self.count(tokens, sizes, len(split), int(held.sum()))
+    def add(self, found: DocumentTokens, position: dict) -> None:
+        """Add documents; a shard that has enough ends behind them, at `position`."""
+        has_tokens = found.sentences > 0
+        chosen = has_tokens.copy()
+        if self.settings.deduplicate:
+            for number in np.flatnonzero(has_tokens):
+                chosen[number] = self.seen.is_new(int(found.hashes[number]), self.number)
+        found = found.kept(chosen)
+        self.counts["documents"] += int(chosen.sum())
+        self.counts["empty"] += int((~has_tokens).sum())
+        self.counts["duplicates"] += int((has_tokens & ~chosen).sum())
+        self.counts["sentences"] += len(found.lengths)
+        self.counts["tokens"] += len(found.tokens)
+        self.counts["unknown"] += int((found.tokens == self.unknown).sum())
+        for size in found.sizes.tolist():
+            self.counts[f"{LENGTH}{1 << size.bit_length()}"] += 1
+        self.found.append(found)
+        self.num_tokens += len(found.tokens)
         if self.num_tokens >= self.settings.shard_tokens:
             self.finish(position)
-
-    def is_wanted(self, text: str) -> bool:
-        if not text.strip():
-            self.counts["empty"] += 1
-            return False
-        if self.settings.deduplicate and not self.seen.is_new(text, self.number):
-            self.counts["duplicates"] += 1
-            return False
-        return True
-
-    def count(self, tokens, sizes, num_asked: int, num_sentences: int) -> None:
-        self.counts["documents"] += len(sizes)
-        self.counts["empty"] += num_asked - len(sizes)
-        self.counts["sentences"] += num_sentences
-        self.counts["tokens"] += len(tokens)
-        self.counts["unknown"] += int((tokens == self.unknown).sum())
-        for size in sizes.tolist():
-            self.counts[f"{LENGTH}{1 << size.bit_length()}"] += 1
 
     def finish(self, position: dict) -> None:
         """Write what there is as a shard, if there is anything."""
@@ -262,8 +234,12 @@ class _ShardMaker:
         beside = self.work / UNFINISHED
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
-        ends = (np.cumsum(np.concatenate(x)) for x in (self.sentences, self.documents))
-        for name, array in zip(ARRAYS, (np.concatenate(self.tokens), *ends), strict=True):
+        arrays = (
+            np.concatenate([found.tokens for found in self.found]),
+            np.cumsum(np.concatenate([found.lengths for found in self.found])),
+            np.cumsum(np.concatenate([found.sentences for found in self.found])),
+        )
+        for name, array in zip(ARRAYS, arrays, strict=True):
             np.save(beside / f"{name}.npy", array)
         _write_json(beside / POSITION, {**position, "counts": self.counts})
         self.seen.database.commit()

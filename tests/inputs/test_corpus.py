@@ -92,6 +92,15 @@ def test_a_corpus_is_the_same_however_often_it_is_broken_off(
     assert files_in(tmp_path / "broken") == files_in(tmp_path / "whole")
 
 
+def test_several_processes_make_the_same_corpus_as_one(many, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus_building, "AT_ONCE", 7)
+    build(many, tokenizer, tmp_path / "one", SMALL)
+    monkeypatch.setattr(corpus_building, "SMALL_BYTES", 0)
+    monkeypatch.setattr(corpus_building.os, "sched_getaffinity", lambda process: {0, 1})
+    build(many, tokenizer, tmp_path / "two", SMALL)
+    assert files_in(tmp_path / "two") == files_in(tmp_path / "one")
+
+
 def test_many_shards_are_read_as_one(many, tokenizer, tmp_path):
     build(many, tokenizer, tmp_path / "many", SMALL)
     build(many, tokenizer, tmp_path / "one", CorpusSettings(part="line"))
