@@ -71,6 +71,8 @@ def measure(options):
         for system in SYSTEMS:
             for number_of, result in load(options, way, system, clients).items():
                 found[way, number_of, system] = result
+                shown = ", ".join(f"{value:.1f}" for value in result)
+                print(f"{way}, {number_of} clients, {system}: {shown}", file=sys.stderr, flush=True)
     rows = []
     for (way, number_of, system), (rate, p50, p99) in sorted(found.items(), key=str):
         theirs = found[way, number_of, "keras-hub"]
@@ -100,18 +102,21 @@ def export(settings: Settings, system: str):
         task, classifier = task_model(loaded, settings.classifier)
         kbert.export(classifier, task, loaded.tokenizer, folder)
         return
+    import keras
     import tensorflow as tf
 
     classifier = material.keras_hub_classifier("float32", jit=False)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     def serving_default(text):
         logits = classifier(classifier.preprocessor(text), training=False)
         return {"probabilities": tf.nn.softmax(logits)}
 
-    module = tf.Module()
-    module.classifier = classifier
-    tf.saved_model.save(module, str(folder / "1"), signatures=serving_default)
+    # Keras's own way: by `tf.saved_model.save` its variables are found only by the Python loader.
+    archive = keras.export.ExportArchive()
+    archive.track(classifier)
+    asked = [tf.TensorSpec([None], tf.string, name="text")]
+    archive.add_endpoint("serving_default", serving_default, input_signature=asked)
+    archive.write_out(str(folder / "1"))
 
 
 def load(options, way: str, system: str, clients: list[int]) -> dict:

@@ -41,6 +41,7 @@ def main():
         with served(models) as url:
             load = Load(url, wanted.requests, wanted.clients)
             swaps = swap(load, exported, url, wanted)
+            load.swapped.set()
             load.wait()
     print(report(load, swaps, wanted))
     sys.exit(bool(load.failed or load.mixed or load.backward))
@@ -94,10 +95,11 @@ class served:
 
 
 class Load:
-    """Clients that ask until all requests are done; what they were answered."""
+    """Clients that ask until all requests are done, and all swaps; what they were answered."""
 
     def __init__(self, url: str, requests: int, clients: int):
-        self.url, self.left, self.lock = url, requests, threading.Lock()
+        self.url, self.requests, self.asked = url, requests, 0
+        self.lock, self.swapped = threading.Lock(), threading.Event()
         self.texts = [record["text"] for record in material.banking("test")]
         self.answered, self.failed, self.mixed, self.backward = Counter(), Counter(), 0, 0
         self.seconds = []
@@ -109,7 +111,7 @@ class Load:
         from kbert.serving import Client
 
         # One attempt: a request that only a second one answers counts as lost.
-        with Client(self.url, attempts=1) as client:
+        with Client(self.url, attempts=1, deadline=600) as client:
             newest = 0
             while (turn := self.next()) is not None:
                 texts = [self.texts[(ROWS * turn + i) % len(self.texts)] for i in range(ROWS)]
@@ -129,10 +131,10 @@ class Load:
 
     def next(self) -> int | None:
         with self.lock:
-            if not self.left:
+            if self.asked >= self.requests and self.swapped.is_set():
                 return None
-            self.left -= 1
-            return self.left
+            self.asked += 1
+            return self.asked
 
     def wait(self):
         for thread in self.threads:
@@ -147,7 +149,7 @@ def swap(load: Load, exported: Exporter, url: str, wanted) -> list[tuple[int, fl
     share = wanted.requests // (wanted.versions + 1)
     with Client(url) as client:
         for turn in range(1, wanted.versions + 1):
-            while load.left > wanted.requests - turn * share:
+            while load.asked < turn * share:
                 time.sleep(0.01)
             began = time.perf_counter()
             version = exported()
@@ -162,7 +164,7 @@ def report(load: Load, swaps, wanted) -> str:
     seconds = sorted(load.seconds)
     delays = {q: 1000 * seconds[int(q * (len(seconds) - 1))] for q in (0.5, 0.99, 1.0)}
     rows = [
-        ["requests", number(wanted.requests)],
+        ["requests", number(load.asked)],
         ["clients", number(wanted.clients)],
         ["failed", number(sum(load.failed.values()))],
         ["answered by two versions", number(load.mixed)],

@@ -93,23 +93,27 @@ def application(api: Api):
             return
         request = Request(scope, receive)
         path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
+
+        async def respond(status, text, headers=None):
+            response = Response(text.encode(), status, headers, media_type="application/json")
+            await response(scope, receive, send)
+
+        async def refuse(status, message):
+            await respond(status, answers.error(message), {"connection": "close"})
+
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 body = await _body(request)
         except ClientDisconnect:
             return
         except TimeoutError:
-            refused = 408, answers.error(f"No whole request came within {BODY_SECONDS:g} seconds")
-        else:
-            if body is None:
-                refused = 413, answers.error(f"A request may have {LARGEST_BODY} bytes at most")
-            else:
-                refused = None
-        asked = (api, request.method, path, body) if refused is None else None
-        status, text = refused or await anyio.to_thread.run_sync(*asked, limiter=limiter)
-        headers = {"connection": "close"} if refused else None
-        response = Response(text.encode(), status, headers, media_type="application/json")
-        await response(scope, receive, send)
+            await refuse(408, f"No whole request came within {BODY_SECONDS:g} seconds")
+            return
+        if body is None:
+            await refuse(413, f"A request may have {LARGEST_BODY} bytes at most")
+            return
+        asked = (request.method, path, body)
+        await respond(*await anyio.to_thread.run_sync(api, *asked, limiter=limiter))
 
     return app
 
