@@ -22,6 +22,10 @@ TUNING = [
         help="Share of a label that all labels have in common.",
     ),
     click.option(
+        "--average", default=0.0, type=click.FloatRange(0, 1, max_open=True),
+        help="Share that a step keeps of the weights' moving average, which is saved; 0: off.",
+    ),
+    click.option(
         "--patience", default=0, type=click.IntRange(0),
         help="Stop after so many epochs without a better one; 0: never.",
     ),

@@ -20,6 +20,7 @@ from kbert import checkpoint, inference, loading
 from kbert.errors import InputError, Terminated
 from kbert.inputs.batches import with_integer_masks
 from kbert.training import callbacks, processes, run_folder
+from kbert.training.averaging import Averages
 from kbert.training.curves import draw_curves
 from kbert.training.depth import freeze, rates_by_depth
 from kbert.training.distribution import chosen, distribution
@@ -113,11 +114,14 @@ def finetune(
         told = run_folder.settings_of(source, recipe, task, train, validation, loaded.tokenizer)
         work, start = processes.begin(output, told, resume)
         settings = task.settings(loaded.settings)
-        save = partial(checkpoint.save, work, model, settings, loaded.tokenizer)
-        save = processes.by_first(save)
+        averages = Averages(model)
+        write = partial(checkpoint.save, work, model, settings, loaded.tokenizer)
+        save = partial(averages.save, processes.by_first(write))
         monitor = task.monitor if validation else None
         shown = Progress(recipe.epochs, len(whole), rate, tokens, verbose)
-        watch = _Watch(work, save, monitor, recipe.patience, saving or Saving(), start, shown)
+        watch = _Watch(
+            work, save, monitor, recipe.patience, saving or Saving(), start, [shown, averages]
+        )
         fit = partial(model.fit, validation_data=checked, shuffle=False, verbose=0)
         if start:
             _build_state(model, whole)
@@ -191,6 +195,7 @@ def _compiled(task, encoder, loss, recipe: Recipe, rate: WarmupDecay) -> keras.M
         recipe.clip_norm or None,
         accumulate=recipe.accumulate,
         rates=rates_by_depth(encoder, recipe.layer_decay),
+        average=recipe.average,
     )
     model.compile(
         optimizer=with_loss_scaling(optimizer, recipe.dtype),
@@ -207,8 +212,8 @@ def _compiled(task, encoder, loss, recipe: Recipe, rate: WarmupDecay) -> keras.M
 class _Watch:
     """The callbacks of a run: its lines, its saved epoch and state, what stops it."""
 
-    def __init__(self, work: Path, save, monitor: str | None, patience: int, saving, start, shown):
-        self.shown = shown
+    def __init__(self, work: Path, save, monitor: str | None, patience: int, saving, start, others):
+        self.others = others
         self.history = callbacks.History(work / "history.csv")
         self.best = callbacks.SaveBest(save, monitor, patience)
         self.logs = keras.callbacks.TensorBoard(work / "logs", write_graph=False)
@@ -227,7 +232,7 @@ class _Watch:
                 passes(
                     [
                         callbacks.StopOnNaN(),
-                        self.shown,
+                        *self.others,
                         self.history,
                         self.best,
                         self.logs,

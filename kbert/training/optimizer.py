@@ -11,7 +11,13 @@ WITHOUT_DECAY = ("bias", "gamma", "beta")
 
 
 def adamw(
-    learning_rate, weight_decay=0.01, clip_norm=1.0, epsilon=1e-8, accumulate=1, rates=None
+    learning_rate,
+    weight_decay=0.01,
+    clip_norm=1.0,
+    epsilon=1e-8,
+    accumulate=1,
+    rates=None,
+    average=0.0,
 ) -> "AdamW":
     """BERT's optimizer (Loshchilov and Hutter 2019; Devlin et al. 2019, A.2).
 
@@ -24,11 +30,13 @@ def adamw(
         accumulate: int, batches whose gradients make one step, their mean. Schedules count
             batches.
         rates: name of a layer of the model → float, its share of the learning rate; 1 for the rest.
+        average: float, see `AdamW`.
     """
     return AdamW(
         learning_rate, weight_decay=weight_decay, global_clipnorm=clip_norm, epsilon=epsilon,
         without_decay=WITHOUT_DECAY,
         gradient_accumulation_steps=accumulate if accumulate > 1 else None, rates=rates,
+        average=average,
     )  # fmt: skip
 
 
@@ -60,11 +68,18 @@ class AdamW(keras.optimizers.AdamW):
         without_decay: names of the variables that do not decay. They are saved with the optimizer;
             what `exclude_from_weight_decay` was told is forgotten.
         rates: name of a layer of the model → its share of the learning rate.
+        average: how much of the weights' moving average a step keeps (Polyak and Juditsky 1992);
+            0 for none. After n steps (1 + n) / (10 + n) at most, as TensorFlow's
+            `ExponentialMovingAverage(num_updates=…)`: a short run is not its beginning. Unlike
+            Keras's `use_ema`, only steps count where gradients are accumulated, and the end of
+            `fit` leaves the weights as they are: `averages` gives both.
         others: as in `keras.optimizers.AdamW`.
     """
 
-    def __init__(self, learning_rate=0.001, *, without_decay=(), rates=None, **others):
+    def __init__(self, learning_rate=0.001, *, without_decay=(), rates=None, average=0.0, **others):
         super().__init__(learning_rate, **others)
+        self.average = average
+        self._averages = []
         self.rates = {name: share for name, share in (rates or {}).items() if share != 1}
         self.without_decay = tuple(without_decay)
         if without_decay:
@@ -72,7 +87,22 @@ class AdamW(keras.optimizers.AdamW):
 
     def get_config(self):
         own = {"without_decay": list(self.without_decay), "rates": self.rates}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **own, "average": self.average}
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._averages = [
+            self.add_variable_from_reference(
+                variable, "average", lambda *_, variable=variable, **__: ops.copy(variable)
+            )
+            for variable in (variables if self.average else ())
+        ]
+
+    def averages(self):
+        """Pairs of a trainable variable and its average; none without `average`."""
+        return list(zip(self._trainable_variables, self._averages, strict=False))
 
     def _clip_gradients(self, grads):
         return grads  # in _backend_update_step, where the whole gradient is known
@@ -109,6 +139,16 @@ class AdamW(keras.optimizers.AdamW):
 
     def update_step(self, gradient, variable, learning_rate):
         super().update_step(gradient, variable, learning_rate * self._rate(variable))
+        self._move_average(variable)
+
+    def _move_average(self, variable):
+        if self.average:
+            done = ops.cast(self.iterations, "float32") + 1.0
+            share = 1.0 - ops.minimum(self.average, (1.0 + done) / (10.0 + done))
+            average = self._averages[self._get_variable_index(variable)]
+            # This way an average of what does not change does not, either.
+            value = average + ops.cast(share, variable.dtype) * (variable - average)
+            self.assign(average, value)
 
     def _distributed_step(self, grads, variables, learning_rate):
         import tensorflow as tf
@@ -165,6 +205,7 @@ class AdamW(keras.optimizers.AdamW):
                 first.value.assign(m)
                 second.value.assign(v)
                 variable.value.assign(kept - alpha * share * m / (tf.sqrt(v) + self.epsilon))
+                self._move_average(variable)
 
         update(grads, scale, rate, alpha)
 
@@ -197,6 +238,8 @@ class AdamW(keras.optimizers.AdamW):
                     maximize=False,
                     grad_scale=scale,
                 )
+            for variable in variables:
+                self._move_average(variable)
 
     def _torch_scale(self, grads):
         """What the fused kernel divides gradients by, so that their norm is at most the limit."""

@@ -38,6 +38,8 @@ class Recipe:
         class_weights: "balanced", or "label=weight" with commas between; "" for 1 each. See
             `losses.weights_of`.
         label_smoothing: share of a label that all labels have in common; see `losses`.
+        average: how much of the weights' moving average a step keeps, which is what is validated
+            and saved; 0 for the weights themselves. See `optimizer.AdamW`.
         patience: epochs without a better one on the validation, after which training stops; 0
             for never.
         steps_per_execution: batches that Keras runs between two looks at the callbacks.
@@ -65,6 +67,7 @@ class Recipe:
     accumulate: int = 1
     class_weights: str = ""
     label_smoothing: float = 0.0
+    average: float = 0.0
     patience: int = 0
     steps_per_execution: int = 1
     jit: str = "auto"

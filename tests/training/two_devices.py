@@ -44,7 +44,7 @@ def train(strategy, source, records):
     task = TextClassification.from_records(records, max_length=11, dropout=0.0)
     # So low a limit that every step is clipped; of 320 rows the last batch of 42 is not full.
     recipe = finetune.Recipe(
-        epochs=3, batch_size=42, learning_rate=3e-3, clip_norm=0.1, strategy=strategy
+        epochs=3, batch_size=42, learning_rate=3e-3, clip_norm=0.1, strategy=strategy, average=0.7
     )
     keras.utils.set_random_seed(recipe.seed)
     with distribution(strategy) as num_devices:
@@ -57,6 +57,8 @@ def train(strategy, source, records):
         model.fit(dataset, epochs=recipe.epochs, callbacks=[watch], shuffle=False, verbose=0)
     check_parts(model, strategy)
     weights = {v.path: keras.ops.convert_to_numpy(v.value) for v in model.weights}
+    pairs = model.optimizer.averages()
+    weights |= {f"average/{v.path}": keras.ops.convert_to_numpy(a.value) for v, a in pairs}
     return {"losses": watch.losses, **weights}
 
 
