@@ -7,6 +7,10 @@ TUNING = [
         "--freeze", default="", metavar="PARTS", help="What does not learn, as embeddings,0-7."
     ),
     click.option(
+        "--unfreeze", default=0, type=click.IntRange(0), metavar="BLOCKS",
+        help="Begin with the head; so many blocks more learn in each epoch.  [default: all]",
+    ),
+    click.option(
         "--layer-decay", default=1.0, type=click.FloatRange(0, 1, min_open=True),
         help="Learning rate of a block, as a share of the next one's.",
     ),

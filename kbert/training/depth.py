@@ -1,5 +1,6 @@
 """What learns, and how fast, by its depth in the encoder."""
 
+import math
 import re
 
 import keras
@@ -47,13 +48,36 @@ def rates_by_depth(encoder: keras.Model, decay: float) -> dict[str, float]:
     Returns:
         Name of a layer → its share.
     """
+    return {name: decay**distance for name, distance in _distances(encoder).items()}
+
+
+def starts_by_depth(encoder: keras.Model, blocks_an_epoch: int, steps: int) -> dict[str, int]:
+    """Batches from which layers learn, the upper ones first (Howard and Ruder 2018, 3.3).
+
+    In the first epoch the head learns alone, in each later one so many blocks more, from the last
+    down; the embeddings count as one below the first. For `optimizer.adamw(starts=…)`.
+
+    Args:
+        encoder: a model of `kbert.models`.
+        blocks_an_epoch: how many more learn in each epoch.
+        steps: batches in an epoch.
+
+    Returns:
+        Name of a layer → how many batches it is left as it is.
+    """
+    distances = _distances(encoder).items()
+    return {name: math.ceil(distance / blocks_an_epoch) * steps for name, distance in distances}
+
+
+def _distances(encoder) -> dict[str, int]:
+    """How far layers with weights are from the head: the last block, and what is behind it, 1."""
     found = blocks(encoder)
     own = {layer: number for number, group in found.items() for layer in group}
     depth, depths = 0, {}
     for layer in _with_weights(encoder):
         depth = own[layer] + 1 if layer in own else depth
         depths[layer.name] = depth
-    return {name: decay ** (len(found) + 1 - depth) for name, depth in depths.items()}
+    return {name: len(found) + 1 - depth for name, depth in depths.items()}
 
 
 def _with_weights(encoder) -> list[keras.layers.Layer]:

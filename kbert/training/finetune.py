@@ -22,7 +22,7 @@ from kbert.inputs.batches import with_integer_masks
 from kbert.training import callbacks, processes, run_folder
 from kbert.training.averaging import Averages
 from kbert.training.curves import draw_curves
-from kbert.training.depth import freeze, rates_by_depth
+from kbert.training.depth import freeze, rates_by_depth, starts_by_depth
 from kbert.training.distribution import chosen, distribution
 from kbert.training.losses import loss_of
 from kbert.training.optimizer import adamw, with_loss_scaling
@@ -189,6 +189,9 @@ def _rate(recipe: Recipe, steps_per_epoch: int) -> WarmupDecay:
 
 def _compiled(task, encoder, loss, recipe: Recipe, rate: WarmupDecay) -> keras.Model:
     model = task.model(encoder)
+    steps, starts = rate.total_steps // recipe.epochs, None
+    if recipe.unfreeze:
+        starts = starts_by_depth(encoder, recipe.unfreeze, steps)
     optimizer = adamw(
         rate,
         recipe.weight_decay,
@@ -196,6 +199,7 @@ def _compiled(task, encoder, loss, recipe: Recipe, rate: WarmupDecay) -> keras.M
         accumulate=recipe.accumulate,
         rates=rates_by_depth(encoder, recipe.layer_decay),
         average=recipe.average,
+        starts=starts,
     )
     model.compile(
         optimizer=with_loss_scaling(optimizer, recipe.dtype),

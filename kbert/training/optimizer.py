@@ -18,6 +18,7 @@ def adamw(
     accumulate=1,
     rates=None,
     average=0.0,
+    starts=None,
 ) -> "AdamW":
     """BERT's optimizer (Loshchilov and Hutter 2019; Devlin et al. 2019, A.2).
 
@@ -30,13 +31,13 @@ def adamw(
         accumulate: int, batches whose gradients make one step, their mean. Schedules count
             batches.
         rates: name of a layer of the model → float, its share of the learning rate; 1 for the rest.
-        average: float, see `AdamW`.
+        average, starts: see `AdamW`.
     """
     return AdamW(
         learning_rate, weight_decay=weight_decay, global_clipnorm=clip_norm, epsilon=epsilon,
         without_decay=WITHOUT_DECAY,
         gradient_accumulation_steps=accumulate if accumulate > 1 else None, rates=rates,
-        average=average,
+        average=average, starts=starts,
     )  # fmt: skip
 
 
@@ -73,12 +74,24 @@ class AdamW(keras.optimizers.AdamW):
             `ExponentialMovingAverage(num_updates=…)`: a short run is not its beginning. Unlike
             Keras's `use_ema`, only steps count where gradients are accumulated, and the end of
             `fit` leaves the weights as they are: `averages` gives both.
+        starts: name of a layer of the model → batches that it is left as it is, to the bit, without
+            decay. Its moments gather meanwhile, and its gradient counts where norms are clipped.
         others: as in `keras.optimizers.AdamW`.
     """
 
-    def __init__(self, learning_rate=0.001, *, without_decay=(), rates=None, average=0.0, **others):
+    def __init__(
+        self,
+        learning_rate=0.001,
+        *,
+        without_decay=(),
+        rates=None,
+        average=0.0,
+        starts=None,
+        **others,
+    ):
         super().__init__(learning_rate, **others)
         self.average = average
+        self.starts = dict(starts or {})
         self._averages = []
         self.rates = {name: share for name, share in (rates or {}).items() if share != 1}
         self.without_decay = tuple(without_decay)
@@ -87,7 +100,8 @@ class AdamW(keras.optimizers.AdamW):
 
     def get_config(self):
         own = {"without_decay": list(self.without_decay), "rates": self.rates}
-        return {**super().get_config(), **own, "average": self.average}
+        own |= {"average": self.average, "starts": self.starts}
+        return {**super().get_config(), **own}
 
     def build(self, variables):
         if self.built:
@@ -169,11 +183,13 @@ class AdamW(keras.optimizers.AdamW):
         return self.weight_decay if decays else 0.0
 
     def _rate(self, variable):
-        if not self.rates:
+        if not self.rates and not self.starts:
             return 1.0
         # Keras on TensorFlow may hand in TensorFlow's own variables, which have no path.
         path = self._trainable_variables[self._get_variable_index(variable)].path
-        return self.rates.get(path.partition("/")[0], 1.0)
+        layer = path.partition("/")[0]
+        share, start = self.rates.get(layer, 1.0), self.starts.get(layer, 0)
+        return share * ops.cast(self._iterations >= start, "float32") if start else share
 
     def _moments(self, variable):
         index = self._get_variable_index(variable)
@@ -219,7 +235,7 @@ class AdamW(keras.optimizers.AdamW):
             epsilon = self.epsilon / (1.0 - self.beta_2**step) ** 0.5
             groups = defaultdict(list)
             for grad, v in zip(grads, variables, strict=True):
-                groups[self._decay(v), self._rate(v)].append((grad, v))
+                groups[self._decay(v), float(self._rate(v))].append((grad, v))
             for (decay, share), chosen in groups.items():
                 moments = [self._moments(v) for _, v in chosen]
                 torch._fused_adamw_(

@@ -32,6 +32,8 @@ class Recipe:
             less memory, for a second forward pass; see `rematerialise.py`.
         deterministic: whether the same run gives the same bits; slower on a GPU.
         freeze: what does not learn, as "embeddings,0-7"; see `depth.freeze`.
+        unfreeze: blocks more that learn in each epoch, from the last down, the head alone in the
+            first; 0 for all from the beginning. See `depth.starts_by_depth`.
         layer_decay: share of the learning rate that a block has of the next one's, the head's the
             whole; see `depth.rates_by_depth`.
         accumulate: batches whose gradients make one step of the optimizer, their mean.
@@ -63,6 +65,7 @@ class Recipe:
     rematerialise: bool = False
     deterministic: bool = False
     freeze: str = ""
+    unfreeze: int = 0
     layer_decay: float = 1.0
     accumulate: int = 1
     class_weights: str = ""
@@ -114,6 +117,11 @@ def check_recipe(recipe: Recipe, has_validation: bool):
         raise InputError(
             f"steps_per_execution {recipe.steps_per_execution}: Keras runs steps one by one on "
             "PyTorch. Take 1 there."
+        )
+    if recipe.unfreeze and recipe.epochs < 2:
+        raise InputError(
+            f"unfreeze {recipe.unfreeze} lets the first blocks learn in the second epoch, and "
+            "there is one: give more epochs, or freeze what is not to learn."
         )
     if recipe.patience and not has_validation:
         raise InputError(

@@ -13,10 +13,12 @@ from kbert.training.optimizer import AdamW, adamw
 from kbert.training.state import Saving
 from kbert.weights import safetensors
 
-# 61 records in batches of 16: four batches and two steps in each of two epochs.
+# 61 records in batches of 16: four batches and two steps in each of two epochs. The block and the
+# embeddings learn in the second.
 RECIPE = Recipe(
-    epochs=2, batch_size=16, learning_rate=0.01, dtype="float32", average=0.9, accumulate=2
-)
+    epochs=2, batch_size=16, learning_rate=0.01, dtype="float32", average=0.9, accumulate=2,
+    unfreeze=2,
+)  # fmt: skip
 
 
 def small_model(average, accumulate=1):
@@ -109,7 +111,7 @@ def whole(run):
         return run("whole"), left
 
 
-def test_averages_are_validated_and_saved_and_the_weights_trained(whole):
+def test_averages_are_validated_and_saved_and_the_weights_trained(whole, one_block_dir):
     done, left = whole
     best = done.metrics["epoch"]
     figures = done.history[best - 1]
@@ -118,12 +120,16 @@ def test_averages_are_validated_and_saved_and_the_weights_trained(whole):
     for variable in encoder.weights:
         raw, average = left[best - 1][variable.path]
         np.testing.assert_array_equal(to_numpy(variable), average)
+    first, second = (left[n]["block_0/attention/query/kernel"][0] for n in (0, 1))
+    start = kbert.load(one_block_dir, dtype="float32").encoder.get_layer("block_0").attention
+    np.testing.assert_array_equal(first, to_numpy(start.query.kernel))
+    assert not np.allclose(second, first, atol=1e-4)
     raw, average = left[best - 1]["classifier/kernel"]
     assert not np.allclose(average, raw, atol=1e-4)
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(run, whole, monkeypatch):
-    """In the second epoch, with one batch of two gathered."""
+    """In the second epoch, with one batch of two gathered, and layers that have just begun."""
     with monkeypatch.context() as patch, pytest.raises(Killed):
         before, steps = state.SaveState.on_train_batch_end, []
 

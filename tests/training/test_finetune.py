@@ -253,6 +253,8 @@ def test_a_recipe_that_cannot_be_is_refused(run, tmp_path):
             run(recipe=Recipe(steps_per_execution=2))
     with pytest.raises(kbert.InputError, match="freeze: 1 names blocks .* block 0 alone"):
         run(recipe=Recipe(freeze="1"))
+    with pytest.raises(kbert.InputError, match="unfreeze 1 lets .* second epoch.*: give more"):
+        run(recipe=Recipe(epochs=1, unfreeze=1))
     assert names_in(tmp_path) == set()
 
 
