@@ -44,7 +44,7 @@ def query(url, texts, model, pair, file, signature, deadline, batch_size):
         if signature not in signatures:
             known = ", ".join(sorted(set(signatures) - {"__saved_model_init_op"}))
             raise InputError(f"{model} has no signature {signature!r}; it has {known}.")
-        names = sorted(signatures[signature]["inputs"], key=lambda name: name not in FIRST)
+        names = sorted(signatures[signature]["inputs"], key=lambda x: (x not in FIRST, x))
         columns = read(names, texts, pair, file)
         answers = client.predict(model, columns, signature=signature, version=version)
     for *asked, answer in zip(*columns.values(), answers, strict=True):
