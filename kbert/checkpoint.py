@@ -14,7 +14,7 @@ import numpy as np
 from kbert.errors import InputError
 from kbert.hub import CONFIG, find_folder, read_settings, write_json
 from kbert.text.tokenizer import Tokenizer
-from kbert.weights import foreign, formats, names, safetensors, torch_pickle
+from kbert.weights import foreign, formats, lora, names, safetensors, torch_pickle
 
 if TYPE_CHECKING:
     import keras
@@ -209,7 +209,7 @@ def tensors_of(
     """
     _check_positions(model, architecture)
     published = architecture.HEADS.get(head)
-    arrays, ours = names.take(model.weights), {}
+    arrays, ours = lora.merged(model, names.take(model.weights)), {}
     for layer in model.layers:  # a fixed scale goes into the weights of the layer before it
         arrays = layer.folded(arrays) if hasattr(layer, "folded") else arrays
     # What ALBERT was pretrained on has a name of its own, on BERT that name is another head's.

@@ -11,6 +11,18 @@ TUNING = [
         help="Begin with the head; so many blocks more learn in each epoch.  [default: all]",
     ),
     click.option(
+        "--lora-rank", default=0, type=click.IntRange(0),
+        help="Learn products of this rank beside the encoder's weights; 0: the weights.",
+    ),
+    click.option(
+        "--lora-targets", default="query,value", metavar="NAMES",
+        help="Beside which: query, key, value, output, inner, outer.",
+    ),
+    click.option(
+        "--lora-alpha", default=None, type=click.FloatRange(0, min_open=True),
+        help="The products count alpha / rank.  [default: rank]",
+    ),
+    click.option(
         "--layer-decay", default=1.0, type=click.FloatRange(0, 1, min_open=True),
         help="Learning rate of a block, as a share of the next one's.",
     ),

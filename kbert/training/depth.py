@@ -69,6 +69,15 @@ def starts_by_depth(encoder: keras.Model, blocks_an_epoch: int, steps: int) -> d
     return {name: math.ceil(distance / blocks_an_epoch) * steps for name, distance in distances}
 
 
+def parameters(model: keras.Model) -> str:
+    """How many numbers a model has, and how many of them learn, in words."""
+    number, learn = (
+        sum(math.prod(variable.shape) for variable in variables)
+        for variables in (model.weights, model.trainable_weights)
+    )
+    return f"{learn:,} of {number:,} parameters learn ({learn / number:.2%})."
+
+
 def _distances(encoder) -> dict[str, int]:
     """How far layers with weights are from the head: the last block, and what is behind it, 1."""
     found = blocks(encoder)

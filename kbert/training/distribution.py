@@ -25,12 +25,12 @@ BATCH, MODEL = "batch", "model"  # the axes of a mesh of devices
 # heads, the feed-forward layer by its inner width, so that each needs one sum over the devices; a
 # vocabulary by its tokens. Other variables are on every device.
 LAYOUT = {
-    r".*attention/(query|key|value)/kernel": (None, MODEL),
+    r".*attention/(query|key|value)/(kernel|lora_kernel_b)": (None, MODEL),
     r".*attention/(query|key|value)/bias": (MODEL,),
-    r".*attention/output/kernel": (MODEL, None),
-    r".*feed_forward(_\d+)?/inner/kernel": (None, MODEL),
+    r".*attention/output/(kernel|lora_kernel_a)": (MODEL, None),
+    r".*feed_forward(_\d+)?/inner/(kernel|lora_kernel_b)": (None, MODEL),
     r".*feed_forward(_\d+)?/inner/bias": (MODEL,),
-    r".*feed_forward(_\d+)?/outer/kernel": (MODEL, None),
+    r".*feed_forward(_\d+)?/outer/(kernel|lora_kernel_a)": (MODEL, None),
     r".*token_embedding/embeddings": (MODEL, None),
 }
 

@@ -22,8 +22,9 @@ from kbert.inputs.batches import with_integer_masks
 from kbert.training import callbacks, processes, run_folder
 from kbert.training.averaging import Averages
 from kbert.training.curves import draw_curves
-from kbert.training.depth import freeze, rates_by_depth, starts_by_depth
+from kbert.training.depth import freeze, parameters, rates_by_depth, starts_by_depth
 from kbert.training.distribution import chosen, distribution
+from kbert.training.lora import add_lora
 from kbert.training.losses import loss_of
 from kbert.training.optimizer import adamw, with_loss_scaling
 from kbert.training.progress import Progress, TokenCount
@@ -100,6 +101,8 @@ def finetune(
         loaded = checkpoint.load(source, training_dtype(recipe.dtype), recipe.dropout)
         _check_length(task, loaded.config, source)
         freeze(loaded.encoder, recipe.freeze)
+        if recipe.lora_rank:
+            add_lora(loaded.encoder, recipe.lora_rank, recipe.lora_targets, recipe.lora_alpha)
         if recipe.rematerialise:
             rematerialise(loaded.encoder)
         if test:
@@ -114,6 +117,8 @@ def finetune(
         told = run_folder.settings_of(source, recipe, task, train, validation, loaded.tokenizer)
         work, start = processes.begin(output, told, resume)
         settings = task.settings(loaded.settings)
+        if verbose:
+            print(parameters(model), flush=True)
         averages = Averages(model)
         write = partial(checkpoint.save, work, model, settings, loaded.tokenizer)
         save = partial(averages.save, processes.by_first(write))

@@ -32,6 +32,8 @@ class Recipe:
             less memory, for a second forward pass; see `rematerialise.py`.
         deterministic: whether the same run gives the same bits; slower on a GPU.
         freeze: what does not learn, as "embeddings,0-7"; see `depth.freeze`.
+        lora_rank: of the products that learn in place of the encoder's weights; 0 for the weights.
+        lora_targets, lora_alpha: see `lora.add_lora`.
         unfreeze: blocks more that learn in each epoch, from the last down, the head alone in the
             first; 0 for all from the beginning. See `depth.starts_by_depth`.
         layer_decay: share of the learning rate that a block has of the next one's, the head's the
@@ -65,6 +67,9 @@ class Recipe:
     rematerialise: bool = False
     deterministic: bool = False
     freeze: str = ""
+    lora_rank: int = 0
+    lora_targets: str = "query,value"
+    lora_alpha: float | None = None
     unfreeze: int = 0
     layer_decay: float = 1.0
     accumulate: int = 1
@@ -122,6 +127,11 @@ def check_recipe(recipe: Recipe, has_validation: bool):
         raise InputError(
             f"unfreeze {recipe.unfreeze} lets the first blocks learn in the second epoch, and "
             "there is one: give more epochs, or freeze what is not to learn."
+        )
+    if recipe.lora_rank and recipe.freeze:
+        raise InputError(
+            f"lora_rank {recipe.lora_rank} leaves the encoder as it is but for its targets: leave "
+            f"freeze {recipe.freeze!r} away."
         )
     if recipe.patience and not has_validation:
         raise InputError(
