@@ -47,9 +47,10 @@ def cli():
       kbert query    http://localhost:8501/v1/models/mine "a text"
 
     \b
-    A vocabulary of your own, and what a tokenizer makes of a text:
+    A vocabulary of your own, what a tokenizer makes of a text, and of documents to pretrain on:
       kbert tokenizer learn --output vocabulary corpus.txt
       kbert tokenizer show vocabulary "a text"
+      kbert corpus build --tokenizer vocabulary --output corpus FILE_OR_FOLDER
 
     \b
     Checkpoints of Hugging Face, Google and keras-hub, each into the others:

@@ -4,11 +4,12 @@ import click
 
 TUNING = [
     click.option(
-        "--freeze", default="", metavar="PARTS", help="What does not learn, as embeddings,0-7."
+        "--freeze", default="", metavar="PARTS", show_default="nothing",
+        help="What does not learn, as embeddings,0-7.",
     ),
     click.option(
-        "--unfreeze", default=0, type=click.IntRange(0), metavar="BLOCKS",
-        help="Begin with the head; so many blocks more learn in each epoch.  [default: all]",
+        "--unfreeze", default=0, type=click.IntRange(0), metavar="BLOCKS", show_default="all",
+        help="Begin with the head; so many blocks more learn in each epoch.",
     ),
     click.option(
         "--lora-rank", default=0, type=click.IntRange(0),
@@ -19,8 +20,8 @@ TUNING = [
         help="Beside which: query, key, value, output, inner, outer.",
     ),
     click.option(
-        "--lora-alpha", default=None, type=click.FloatRange(0, min_open=True),
-        help="The products count alpha / rank.  [default: rank]",
+        "--lora-alpha", default=None, type=click.FloatRange(0, min_open=True), show_default="rank",
+        help="The products count alpha / rank.",
     ),
     click.option(
         "--layer-decay", default=1.0, type=click.FloatRange(0, 1, min_open=True),
@@ -30,7 +31,7 @@ TUNING = [
         "--accumulate", default=1, type=click.IntRange(1), help="Batches that make one step."
     ),
     click.option(
-        "--class-weights", default="", metavar="balanced|LABEL=W,…",
+        "--class-weights", default="", metavar="balanced|LABEL=W,…", show_default="1 for all",
         help="What a label counts in the loss; balanced: rare ones the more.",
     ),
     click.option(
