@@ -1,5 +1,6 @@
 """`kbert serve`: a server of the SavedModels in a folder."""
 
+import contextlib
 import shlex
 import signal
 import sys
@@ -105,10 +106,9 @@ def embed(config, configs, host, rest_port, batching, dry_run):
                 told = [state.message for state in repository.models[name].states.values()]
                 raise InputError(f"{name}: no version could be loaded: {'; '.join(told)}")
         show(up, url)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):  # not raised where a shell's & ignores Ctrl-C
             server.run(server.sockets)
-        except KeyboardInterrupt:
-            click.echo("kbert: stopped", err=True)
+        click.echo("kbert: stopped", err=True)
 
 
 def show(up, url, others=""):
