@@ -1,6 +1,7 @@
 """Where the tests find real data and real weights."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 # Matrices here are tiny. PyTorch's threads would spend their time waiting for each other, on a
 # machine that is busy forty times the time of the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What a shell starts with & ignores Ctrl-C, and so would the commands that tests send it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The text side knows no backend, nor do files of examples and weights, nor what serves a graph.
 is_first = os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow"
